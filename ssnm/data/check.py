@@ -1,0 +1,143 @@
+"""Checking a test set on disk, file by file: ``ssnm datasets check``. No torch.
+
+Everything wrong is collected, nothing raised at the first: a user mends a set once, not file by file.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..contracts import TestImage
+from ..errors import UserError
+from ..imageio import load_rgb, read_binary_mask
+from ..naming import canonical_category
+from .testsets import expected_classes, expected_with_object, scan_test_set
+
+
+@dataclass(frozen=True)
+class ClassCount:
+    """One class: images found, images wanted (None: not known), masks found, masks that show an object."""
+
+    category: str
+    images: int
+    wanted: int | None
+    masks: int
+    with_object: int
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """The result of a check: `problems` make the set unfit for a comparable number, `notes` do not."""
+
+    name: str
+    root: Path
+    classes: tuple[ClassCount, ...]
+    problems: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        return not self.problems
+
+    def table(self) -> str:
+        """The counts per class as aligned text."""
+        rows = [("class", "images", "wanted", "masks", "with object")]
+        for c in self.classes:
+            rows.append((c.category, c.images, "?" if c.wanted is None else c.wanted, c.masks, c.with_object))
+        totals = [sum(getattr(c, key) for c in self.classes) for key in ("images", "masks", "with_object")]
+        rows.append(("all", totals[0], "", totals[1], totals[2]))
+        width = max(len(r[0]) for r in rows)
+        return "\n".join(f"{r[0]:<{width}}  {r[1]:>6}  {r[2]:>6}  {r[3]:>6}  {r[4]:>11}" for r in rows)
+
+
+def check_test_set(
+    name: str, root: str | Path, workers: int | None = None, progress: Callable[[int, int], None] | None = None
+) -> CheckReport:
+    """Decode every image and mask of test set `name` in `root` and compare counts, names and sizes.
+
+    What differs from the published set's counts is a problem, except for iCoseg, whose sizes are not known, and
+    for `folder`, which is the user's own. An empty mask is one too, except in Internet, which holds such images.
+
+    Args:
+        name: one of ``ssnm.data.testsets.TEST_SETS``.
+        root: the folder that holds ``image/``.
+        workers: threads; None: up to 8.
+        progress: called with (images done, images in all).
+
+    Raises:
+        MissingFileError, DataError: `root` is not laid out as a test set at all.
+    """
+    root = Path(root)
+    scan = scan_test_set(name, root)
+    problems, shows_object = list(scan.problems), {}
+    with ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
+        results = pool.map(_check_image, scan.images)
+        for done, (image, (wrong, shown)) in enumerate(zip(scan.images, results), start=1):
+            problems += wrong
+            shows_object[image.category, image.name] = shown
+            if progress:
+                progress(done, len(scan.images))
+    demanded = any(n is not None for n in expected_classes(name).values())
+    notes = [] if demanded else list(scan.warnings)
+    problems += scan.warnings if demanded else []
+    if not any(i.truth for i in scan.images):
+        (notes if name == "folder" else problems).append(f"{root}: no groundtruth/; maps can be made but not scored")
+    classes = _class_counts(name, scan.images, shows_object)
+    notes += _object_notes(name, classes)
+    if demanded and not expected_with_object(name):  # of these sets every image shows its class
+        empty = [f"{category}/{stem}" for (category, stem), shown in shows_object.items() if shown is False]
+        problems += [f"{name}: the mask of {e} shows no object" for e in empty]
+    return CheckReport(name, root, classes, tuple(problems), tuple(notes))
+
+
+def _check_image(item: TestImage) -> tuple[list[str], bool | None]:
+    """What is wrong with one image and its mask; whether the mask shows an object, None without a readable mask."""
+    problems, size, mask = [], None, None
+    try:
+        size = load_rgb(item.image).size
+    except UserError as error:
+        problems.append(str(error))
+    try:
+        mask = None if item.truth is None else read_binary_mask(item.truth)
+    except UserError as error:
+        problems.append(str(error))
+    if size is not None and mask is not None and mask.shape != size:
+        problems.append(
+            f"{item.truth}: mask of {mask.shape[1]}x{mask.shape[0]} for an image of {size[1]}x{size[0]} "
+            f"({item.image}); width x height must be equal"
+        )
+    return problems, None if mask is None else bool(mask.any())
+
+
+def _class_counts(
+    name: str, images: list[TestImage], shows_object: dict[tuple[str, str], bool | None]
+) -> tuple[ClassCount, ...]:
+    wanted = {canonical_category(c): n for c, n in expected_classes(name).items()}
+    members: dict[str, list[TestImage]] = {}
+    for image in images:
+        members.setdefault(image.category, []).append(image)
+    return tuple(
+        ClassCount(
+            category=category,
+            images=len(group),
+            wanted=wanted.get(canonical_category(category)),
+            masks=sum(i.truth is not None for i in group),
+            with_object=sum(shows_object[category, i.name] is True for i in group),
+        )
+        for category, group in members.items()
+    )
+
+
+def _object_notes(name: str, classes: tuple[ClassCount, ...]) -> list[str]:
+    usual = expected_with_object(name)
+    found = {canonical_category(c.category): c for c in classes if c.masks}
+    pairs = [(found[canonical_category(c)], n) for c, n in usual.items() if canonical_category(c) in found]
+    return [
+        f"{name}: {c.with_object} masks of {c.category} show an object, {n} are usually reported"
+        for c, n in pairs
+        if c.with_object != n
+    ]

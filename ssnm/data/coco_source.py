@@ -1,0 +1,117 @@
+"""COCO-SEG as a training source: an index from :mod:`ssnm.data.coco_index` plus the folder of images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import ExifTags, Image
+
+from ..contracts import Item, Sample
+from ..errors import DataError, MissingFileError
+from ..imageio import RGBImage, open_image, to_rgb
+from .coco_index import CocoSegIndex, read_index
+from .resizing import resize_image, resize_mask
+
+# Shrunken copies of the images round their sides: sizes agree if their aspects do, within this share.
+ASPECT_TOLERANCE = 0.03
+
+
+class CocoSegSource:
+    """The images of a COCO-SEG index; implements :class:`ssnm.contracts.Source`.
+
+    Image files may be smaller or larger than their annotations (a shrunken copy), not of another aspect.
+
+    Raises:
+        MissingFileError: no such index, or no such folder of images.
+        DataError: the index cannot be used.
+    """
+
+    def __init__(self, index_path: str | Path, images_root: str | Path, name: str = "coco") -> None:
+        self.name = name
+        self._root = Path(images_root)
+        self._index = read_index(index_path)
+        if not self._root.is_dir():
+            raise MissingFileError(f"{self._root}: no such folder; give the folder that holds the images of "
+                                   f"{index_path}, such as train2017")
+        self.categories: tuple[str, ...] = self._index.category_names
+        self.items: Sequence[Item] = _Items(self._index, self._root)
+
+    def load(self, index: int, size: tuple[int, int]) -> Sample:
+        """Decode image `index` and its masks at `size` = (height, width).
+
+        Each category's mask is drawn at annotation size, resized and cut at 0.5 on its own. COCO marks no
+        void pixels, so ``void`` is False everywhere.
+
+        Raises:
+            MissingFileError: the image file is not in the folder.
+            DataError: it cannot be decoded, or has another aspect than its annotations.
+        """
+        return self._load(index, size, lambda masks: masks)
+
+    def load_union(self, index: int, categories: Collection[str], size: tuple[int, int]) -> Sample:
+        """As :meth:`load` with one mask: the union of those of `categories`, made at full size, then resized.
+
+        A pixel that two objects cover by a third each belongs to this mask, and to none of :meth:`load`'s.
+        """
+
+        def union(masks: Iterable[np.ndarray]) -> list[np.ndarray]:
+            names = self.items[index].categories
+            return [np.logical_or.reduce([mask & (name in categories) for mask, name in zip(masks, names)])]
+
+        return self._load(index, size, union)
+
+    def _load(self, index: int, size: tuple[int, int], choose: Callable) -> Sample:
+        index = range(len(self.items))[index]
+        image = self._read_image(index)
+        masks = [resize_mask(mask, size) for mask in choose(self._index.masks_of(index))]
+        return Sample(
+            image=resize_image(image.array, size),
+            masks=torch.stack(masks),  # K times (H, W) -> (K, H, W)
+            void=torch.zeros(size, dtype=torch.bool),
+            grey=image.grey,
+        )
+
+    def _read_image(self, index: int) -> RGBImage:
+        path = self._root / self._index.file_names[index]
+        image = open_image(path)
+        annotated = (int(self._index.sizes[index, 0]), int(self._index.sizes[index, 1]))
+        if _same_aspect((image.height, image.width), annotated):
+            _ignore_rotation(image)
+        rgb = to_rgb(image, name=str(path))
+        if not _same_aspect(rgb.size, annotated):
+            raise DataError(f"{path}: {rgb.size[1]}x{rgb.size[0]} pixels, but its annotations are for "
+                            f"{annotated[1]}x{annotated[0]}; put the image that was annotated there")
+        return rgb
+
+
+class _Items(Sequence):
+    """Items made on request: 107,000 `Path` objects held in a list would be copied into every worker."""
+
+    def __init__(self, index: CocoSegIndex, root: Path) -> None:
+        self._index = index
+        self._root = root
+
+    def __len__(self) -> int:
+        return self._index.num_images
+
+    def __getitem__(self, position):
+        if isinstance(position, slice):
+            return [self[i] for i in range(len(self))[position]]
+        position = range(len(self))[position]
+        name = self._index.file_names[position]
+        return Item(name=name, image=self._root / name, categories=self._index.categories_of(position))
+
+
+def _same_aspect(first: tuple[int, int], second: tuple[int, int]) -> bool:
+    if first == second:
+        return True
+    ratio = (first[0] * second[1]) / (first[1] * second[0])
+    return abs(ratio - 1) <= ASPECT_TOLERANCE
+
+
+def _ignore_rotation(image: Image.Image) -> None:
+    """Keep the stored orientation: COCO's coordinates count stored pixels, whatever the EXIF tag says."""
+    image.getexif()[ExifTags.Base.Orientation] = 1

@@ -1,0 +1,246 @@
+"""Which images make the groups of each training step.
+
+The draw of a step is a pure function of (seed, step): resuming at step k needs no state, and processes
+that share a step cut the same list without talking to each other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Iterator, Sequence
+
+import numpy as np
+from torch.utils.data import Sampler
+
+from ..errors import ConfigError, DataError
+from .pool import ImagePool
+
+BALANCES = {"uniform": 0.0, "sqrt": 0.5, "size": 1.0}
+
+
+@dataclass(frozen=True)
+class Paste:
+    """An object of `category`, cut out of image `item`, to be pasted into another image."""
+
+    item: int
+    category: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One place of a group: the image, the seed of its augmentation, and what is pasted into it."""
+
+    item: int
+    seed: int
+    paste: Paste | None = None
+
+
+@dataclass(frozen=True)
+class GroupDraw:
+    """One group to be made: the category all its images share, and its images."""
+
+    category: str
+    slots: tuple[Slot, ...]
+
+
+@dataclass(frozen=True)
+class GroupMix:
+    """How much of the training makes single images useless (see docs/training.md).
+
+    real: share of group pairs that hold the same two-category images once in a group of each category.
+    pasted: share of group pairs made two-category by pasting an object of the other category.
+    distractor: probability that a distractor object of an unrelated category is pasted into an image of an
+        ordinary slot.
+    shared: how many of the images two paired groups share.
+    """
+
+    real: float = 0.0
+    pasted: float = 0.0
+    distractor: float = 0.0
+    shared: int = 2
+
+    def __post_init__(self) -> None:
+        if min(self.real, self.pasted, self.distractor) < 0 or self.real + self.pasted > 1 or self.distractor > 1:
+            raise ConfigError(
+                f"group mix: shares must lie in [0, 1] and real + pasted must not exceed 1, got real={self.real}, "
+                f"pasted={self.pasted}, distractor={self.distractor}"
+            )
+
+
+class GroupDrawer:
+    """Draws groups from a pool. All randomness comes from the generator that is handed in.
+
+    Args:
+        balance: categories are drawn with probability proportional to size**p: "uniform" p=0, "sqrt" p=1/2,
+            "size" p=1.
+
+    Raises:
+        DataError: no category has at least `group_size` images.
+    """
+
+    def __init__(self, pool: ImagePool, group_size: int, balance: str = "uniform", mix: GroupMix = GroupMix()) -> None:
+        self.pool, self.group_size, self.mix = pool, group_size, mix
+        self.power = BALANCES[balance]
+        self.categories = [c for c, ids in pool.members.items() if len(ids) >= group_size]
+        if not self.categories:
+            largest = max(pool.members, key=lambda c: len(pool.members[c]))
+            raise DataError(
+                f"groups of {group_size} images were asked for, but the largest category, '{largest}', has "
+                f"{len(pool.members[largest])}; lower data.group_size or add images"
+            )
+        usable = set(self.categories)
+        self.pairs = [p for p in pool.pairs if set(p) <= usable]
+        self._p = self._weights([len(pool.members[c]) for c in self.categories])
+        self._pair_p = self._weights([len(pool.pairs[p]) for p in self.pairs]) if self.pairs else None
+        self._categories_of = {n: frozenset(pool.item(n).categories) for n in pool.ids}
+
+    def _weights(self, sizes: Sequence[int]) -> np.ndarray:
+        weights = np.asarray(sizes, dtype=np.float64) ** self.power
+        return weights / weights.sum()
+
+    def draw(self, rng: np.random.Generator, groups: int) -> list[GroupDraw]:
+        """`groups` groups; neighbours (0, 1), (2, 3), ... may be a contrast pair."""
+        draws: list[GroupDraw] = []
+        while len(draws) < groups:
+            kind, room = rng.random(), groups - len(draws) >= 2
+            real, pasted = kind < self.mix.real, self.mix.real <= kind < self.mix.real + self.mix.pasted
+            if real and room and self.pairs:
+                draws += self._real_pair(rng)
+            elif pasted and room and len(self.categories) > 1:
+                draws += self._pasted_pair(rng)
+            else:
+                taken = {d.category for d in draws}
+                draws.append(self._ordinary(rng, taken))
+        return draws
+
+    def contrasts(self, rng: np.random.Generator, limit: int) -> list[tuple[GroupDraw, GroupDraw]]:
+        """Up to `limit` two-category images, each as the first image of a group of either of its first two
+        categories (by name) that have enough images; see "group use" in docs/evaluation.md."""
+        candidates = []
+        for item in sorted({i for pair in self.pairs for i in self.pool.pairs[pair]}):
+            own = sorted(c for c in self._categories_of[item] if c in set(self.categories))
+            candidates.append((item, own[0], own[1]))
+        chosen = [candidates[i] for i in sorted(rng.permutation(len(candidates))[:limit])]
+        return [self._contrast(rng, *candidate) for candidate in chosen]
+
+    def _contrast(self, rng: np.random.Generator, item: int, first: str, second: str) -> tuple[GroupDraw, GroupDraw]:
+        shared = Slot(item, _seed(rng))
+        draws = []
+        for own, other in ((first, second), (second, first)):
+            others = self._choose(rng, own, self.group_size - 1, other, {item})
+            draws.append(GroupDraw(own, (shared, *(Slot(i, _seed(rng)) for i in others))))
+        return draws[0], draws[1]
+
+    def _ordinary(self, rng: np.random.Generator, taken: set[str]) -> GroupDraw:
+        """A group of one category, another one than the batch already has where there are enough."""
+        p = np.array([0.0 if c in taken else w for c, w in zip(self.categories, self._p)])
+        p = p / p.sum() if p.sum() > 0 else self._p
+        category = self.categories[rng.choice(len(self.categories), p=p)]
+        return GroupDraw(category, tuple(self._slots(rng, category, self.group_size)))
+
+    def _real_pair(self, rng: np.random.Generator) -> list[GroupDraw]:
+        """The same two-category images in a group of each of their categories."""
+        first, second = self.pairs[rng.choice(len(self.pairs), p=self._pair_p)]
+        both = self.pool.pairs[first, second]
+        count = min(self.mix.shared, len(both), self.group_size)
+        shared = [Slot(int(i), _seed(rng)) for i in rng.choice(both, count, replace=False)]
+        return [self._complete(rng, own, other, shared) for own, other in ((first, second), (second, first))]
+
+    def _pasted_pair(self, rng: np.random.Generator) -> list[GroupDraw]:
+        """Images of one category with an object of another pasted in, in a group of each."""
+        first, second = (self.categories[i] for i in rng.choice(len(self.categories), 2, replace=False, p=self._p))
+        count = min(self.mix.shared, self.group_size)
+        bases = self._choose(rng, first, count, without=second)
+        donors = self._choose(rng, second, count, without=first)
+        shared = [Slot(b, _seed(rng), Paste(d, second, _seed(rng))) for b, d in zip(bases, donors)]
+        return [self._complete(rng, own, other, shared) for own, other in ((first, second), (second, first))]
+
+    def _complete(self, rng: np.random.Generator, own: str, other: str, shared: list[Slot]) -> GroupDraw:
+        """Fill the group of `own` with images that do not show `other`, where there are enough."""
+        used = {slot.item for slot in shared}
+        rest = self._slots(rng, own, self.group_size - len(shared), other, used)
+        slots = [*shared, *rest]
+        return GroupDraw(own, tuple(slots[i] for i in rng.permutation(len(slots))))
+
+    def _slots(
+        self,
+        rng: np.random.Generator,
+        category: str,
+        count: int,
+        without: str | None = None,
+        used: set[int] | frozenset[int] = frozenset(),
+    ) -> list[Slot]:
+        slots = []
+        for item in self._choose(rng, category, count, without, used):
+            paste = None
+            if rng.random() < self.mix.distractor:
+                present = self._categories_of[item] | {category, without}
+                others = [c for c in self.categories if c not in present]
+                if others:
+                    kind = others[rng.integers(len(others))]
+                    donor = int(rng.choice(self.pool.members[kind]))
+                    paste = Paste(donor, kind, _seed(rng))
+            slots.append(Slot(item, _seed(rng), paste))
+        return slots
+
+    def _choose(
+        self,
+        rng: np.random.Generator,
+        category: str,
+        count: int,
+        without: str | None = None,
+        used: set[int] | frozenset[int] = frozenset(),
+    ) -> list[int]:
+        """`count` images of `category`, not in `used`, preferably without the category `without`."""
+        ids = [i for i in self.pool.members[category] if i not in used]
+        clean = [i for i in ids if without not in self._categories_of[i]]
+        ids = clean if len(clean) >= count else ids or self.pool.members[category]
+        return [int(i) for i in rng.choice(ids, count, replace=len(ids) < count)]
+
+
+class StepSampler(Sampler[list[GroupDraw]]):
+    """Yields the groups of one step after the other, from `start` to `stop`; a batch sampler for a DataLoader.
+
+    Each step gives `accumulate` micro-batches to each of `world` processes; together they hold exactly the
+    groups that one process would draw.
+    """
+
+    def __init__(
+        self,
+        drawer: GroupDrawer,
+        groups: int,
+        seed: int,
+        start: int,
+        stop: int,
+        rank: int = 0,
+        world: int = 1,
+        accumulate: int = 1,
+    ) -> None:
+        if groups % (world * accumulate):
+            raise ConfigError(
+                f"train.batch_groups={groups} cannot be shared equally by {world} processes x {accumulate} "
+                "micro-batches"
+            )
+        self.drawer, self.groups, self.seed = drawer, groups, seed
+        self.start, self.stop = start, stop
+        self.rank, self.world, self.accumulate = rank, world, accumulate
+
+    def __len__(self) -> int:
+        return (self.stop - self.start) * self.accumulate
+
+    def __iter__(self) -> Iterator[list[GroupDraw]]:
+        share = self.groups // (self.world * self.accumulate)
+        for step in range(self.start, self.stop):
+            draws = self.draws(step)
+            for part in range(self.accumulate):
+                begin = (part * self.world + self.rank) * share
+                yield draws[begin : begin + share]
+
+    def draws(self, step: int) -> list[GroupDraw]:
+        """All groups of one step, whatever the rank."""
+        return self.drawer.draw(np.random.default_rng([self.seed, step]), self.groups)
+
+
+def _seed(rng: np.random.Generator) -> int:
+    return int(rng.integers(2**63))

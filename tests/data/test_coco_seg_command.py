@@ -1,0 +1,45 @@
+"""``ssnm datasets coco-seg`` and scripts/build_coco_seg.py."""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ssnm.commands import coco_seg as command
+from ssnm.errors import UserError
+
+
+def run_command(*arguments):
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    return command.run(parser.parse_args([str(a) for a in arguments]))
+
+
+def test_the_command_builds_and_reports_a_list_that_differs_from_the_published_one(tmp_path, capsys):
+    square = {"image_id": 1, "category_id": 1, "area": 4900, "segmentation": [[0, 0, 70, 0, 70, 70, 0, 70]]}
+    images = [{"id": 1, "file_name": "1.png", "width": 100, "height": 80}]
+    path = tmp_path / "instances.json"
+    document = {"images": images, "annotations": [square], "categories": [{"id": 1, "name": "person"}]}
+    path.write_text(json.dumps(document))
+    assert run_command(path, "--out", tmp_path / "index.json", "--min-images", 1) == 0
+    assert "1 categories, 1 (category, image) pairs, 1 images" in capsys.readouterr().out
+    before = (tmp_path / "index.json").read_bytes()
+    assert run_command("--out", tmp_path / "index.json", "--verify") == 1
+    assert "person (id 1): 49355 images expected, got 1" in capsys.readouterr().out
+    assert (tmp_path / "index.json").read_bytes() == before
+
+
+def test_the_command_without_annotations_asks_for_them(tmp_path):
+    with pytest.raises(UserError, match="ANNOTATIONS"):
+        run_command("--out", tmp_path / "index.json")
+
+
+def test_the_script_prints_errors_as_one_line_and_fails(tmp_path):
+    script = Path(__file__).resolve().parents[2] / "scripts" / "build_coco_seg.py"
+    done = subprocess.run([sys.executable, script, tmp_path / "nowhere.json", "--out", tmp_path / "index.json"],
+                          capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1 and "nowhere.json" in done.stderr

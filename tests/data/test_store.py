@@ -1,0 +1,379 @@
+"""A store gives the very samples of its source, survives kills and damage, and refuses what it was not made of."""
+
+import argparse
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from ssnm.commands import datasets
+from ssnm.config import config_from_dict
+from ssnm.data.coco_index import write_index
+from ssnm.data.coco_seg import build_index
+from ssnm.data.coco_source import CocoSegSource
+from ssnm.data.folders import ProcessedSource, VocSource
+from ssnm.data.groups import GroupDataset, collate_groups
+from ssnm.data.pool import ImagePool
+from ssnm.data.procedural import ProceduralSource
+from ssnm.data.sampler import GroupDrawer, GroupMix, StepSampler
+from ssnm.data.store import IMAGES, MANIFEST, MASKS, RECORDS, VOIDS, StoreSource, verify_store
+from ssnm.data.store_writer import write_store
+from ssnm.errors import ConfigError, DataError, MissingFileError
+from ssnm.factory import build_pools
+
+SIZE = (30, 22)  # 660 pixels: the packed masks end in half a byte
+ROOT = Path(__file__).parents[2]
+
+
+def save_image(path: Path, number: int, mode: str = "RGB") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(number).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    Image.fromarray(pixels).convert(mode).save(path)
+
+
+def save_labels(path: Path, number: int, void: bool) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    labels = np.zeros((40, 50), np.uint8)
+    labels[5 + number : 25, 4:30] = 1 + number % 2
+    labels[28:, 20 + number :] = 15
+    if void:
+        labels[24:29] = 255
+    image = Image.fromarray(labels, mode="P")
+    image.putpalette([(i * 37) % 256 for i in range(768)])
+    image.save(path)
+
+
+def voc(root: Path) -> VocSource:
+    for i in range(7):
+        save_image(root / "JPEGImages" / f"{i}.png", i, "L" if i == 2 else "RGB")
+        save_labels(root / "SegmentationClass" / f"{i}.png", i, void=i % 3 == 1)
+    return VocSource(root)
+
+
+def processed(root: Path) -> ProcessedSource:
+    for i in range(5):
+        save_image(root / "image" / "cat" / f"{i}.jpg", i)
+        save_labels(root / "groundtruth" / "cat" / f"{i}.png", i, void=i == 3)
+    return ProcessedSource(root)
+
+
+def coco_seg(root: Path) -> CocoSegSource:
+    images = [{"id": i, "file_name": f"{i}.png", "width": 50, "height": 40} for i in range(6)]
+    boxes = [(i, 1 + 2 * k, 3 * i, 5 * k, 3 * i + 20, 5 * k + 15) for i in range(6) for k in range(1 + i % 2)]
+    annotations = [
+        {"image_id": i, "category_id": c, "area": 300, "segmentation": [[x, y, u, y, u, v, x, v]]}
+        for i, c, x, y, u, v in boxes
+    ]
+    categories = [{"id": 1, "name": "person"}, {"id": 3, "name": "car"}]
+    for i in range(6):
+        save_image(root / f"{i}.png", i, "L" if i == 4 else "RGB")
+    document = {"images": images, "annotations": annotations, "categories": categories}
+    (root / "instances.json").write_text(json.dumps(document))
+    write_index(build_index(root / "instances.json", min_area=30, min_images=1), root / "index.json")
+    return CocoSegSource(root / "index.json", root)
+
+
+def procedural(root: Path) -> ProceduralSource:
+    return ProceduralSource(num_images=9, seed=3)
+
+
+def equal(first, second) -> bool:
+    tensors = ("image", "masks", "void")
+    same = all(torch.equal(getattr(first, t), getattr(second, t)) for t in tensors)
+    types = all(getattr(first, t).dtype == getattr(second, t).dtype for t in tensors)
+    return same and types and first.grey is second.grey
+
+
+@pytest.fixture
+def source(tmp_path):
+    return voc(tmp_path / "voc")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("make", [voc, processed, coco_seg, procedural])
+def test_every_sample_is_bit_identical_to_its_source(tmp_path, make, workers):
+    source = make(tmp_path)
+    report = write_store(source, tmp_path / "store", SIZE, workers, chunk_images=4)
+    for store in (StoreSource(tmp_path / "store", SIZE, source), StoreSource(tmp_path / "store")):
+        assert (store.name, store.categories, store.size) == (source.name, source.categories, SIZE)
+        assert list(store.items) == list(source.items)
+        assert all(equal(store.load(i, SIZE), source.load(i, SIZE)) for i in range(len(source.items)))
+    assert report.images == len(source.items) and not report.bad and verify_store(tmp_path / "store") == []
+
+
+def test_the_sources_of_these_tests_have_void_grey_and_several_masks(source):
+    samples = [source.load(i, SIZE) for i in range(7)]
+    assert [bool(s.void.any()) for s in samples] == [i % 3 == 1 for i in range(7)]
+    assert sum(s.grey for s in samples) == 1 and {len(s.masks) for s in samples} == {2}
+
+
+def test_training_batches_from_a_store_are_bit_identical(tmp_path, source):
+    write_store(source, tmp_path / "store", SIZE)
+
+    def batches(of):
+        pool = ImagePool([of])
+        sampler = StepSampler(GroupDrawer(pool, 3, mix=GroupMix(0.5, 0.3, 0.3)), 2, seed=0, start=0, stop=4)
+        dataset = GroupDataset(pool, SIZE)
+        return [collate_groups([dataset[d] for d in draws]) for draws in sampler]
+
+    for one, other in zip(batches(source), batches(StoreSource(tmp_path / "store"))):
+        assert torch.equal(one.images, other.images) and torch.equal(one.masks, other.masks)
+        assert torch.equal(one.valid, other.valid) and one.names == other.names
+
+
+def test_a_store_maps_its_files_in_the_process_that_reads(tmp_path, source):
+    write_store(source, tmp_path / "store", SIZE)
+    store = StoreSource(tmp_path / "store")
+    before = store.load(0, SIZE)
+    sent = pickle.dumps(store)
+    assert len(sent) < 7 * 3 * SIZE[0] * SIZE[1]  # the images did not travel
+    assert equal(pickle.loads(sent).load(0, SIZE), before)
+
+
+def test_a_sample_may_be_changed_without_changing_the_store(tmp_path, source):
+    write_store(source, tmp_path / "store", SIZE)
+    store = StoreSource(tmp_path / "store")
+    store.load(0, SIZE).image.zero_()
+    assert equal(store.load(0, SIZE), source.load(0, SIZE))
+
+
+# Interrupted runs
+
+
+def test_a_finished_store_is_not_written_again(tmp_path, source):
+    write_store(source, tmp_path / "store", SIZE, chunk_images=3)
+    report = write_store(source, tmp_path / "store", SIZE, chunk_images=3)
+    assert (report.written, report.kept) == (0, 3)
+
+
+def test_an_unfinished_store_is_refused_and_finished_by_running_again(tmp_path, source):
+    root = tmp_path / "store"
+    write_store(source, root, SIZE, chunk_images=2)
+    lines = (root / RECORDS).read_bytes().splitlines(keepends=True)
+    (root / RECORDS).write_bytes(b"".join(lines[:2]) + lines[2][:20])  # killed while it wrote the third line
+    with pytest.raises(DataError, match="unfinished, 2 of 4 chunks"):
+        StoreSource(root)
+    report = write_store(source, root, SIZE)
+    assert (report.written, report.kept) == (2, 2)
+    assert all(equal(StoreSource(root).load(i, SIZE), source.load(i, SIZE)) for i in range(7))
+
+
+@pytest.mark.parametrize("name", [IMAGES, MASKS, VOIDS])
+def test_damaged_bytes_are_found_and_written_again(tmp_path, source, name):
+    root = tmp_path / "store"
+    write_store(source, root, SIZE, chunk_images=2)
+    data = bytearray((root / name).read_bytes())
+    data[-1] ^= 255
+    (root / name).write_bytes(data)
+    problems = verify_store(root)
+    assert len(problems) == 1 and "does not fit its checksum" in problems[0]
+    assert write_store(source, root, SIZE).written == 1
+    assert verify_store(root) == []
+
+
+@pytest.mark.parametrize("name", [IMAGES, MASKS, VOIDS])
+def test_a_short_or_missing_file_is_refused_before_it_is_mapped(tmp_path, source, name):
+    root = tmp_path / "store"
+    write_store(source, root, SIZE)
+    os.truncate(root / name, (root / name).stat().st_size - 1)
+    with pytest.raises(DataError, match=f"{name}.*bytes"):
+        StoreSource(root)
+    (root / name).unlink()
+    with pytest.raises(MissingFileError, match=name):
+        StoreSource(root)
+    write_store(source, root, SIZE)
+    assert equal(StoreSource(root).load(4, SIZE), source.load(4, SIZE))
+
+
+def test_a_damaged_manifest_is_refused(tmp_path, source):
+    write_store(source, tmp_path / "store", SIZE)
+    path = tmp_path / "store" / MANIFEST
+    path.write_text(path.read_text().replace('"person"', '"parson"'))
+    with pytest.raises(DataError, match="checksum"):
+        StoreSource(tmp_path / "store")
+    path.write_text("{}")
+    with pytest.raises(DataError, match="ssnm-store"):
+        StoreSource(tmp_path / "store")
+
+
+SLOW_WRITER = """
+import sys, time
+from ssnm.data.procedural import ProceduralSource
+from ssnm.data.store_writer import write_store
+class Slow(ProceduralSource):
+    def load(self, index, size):
+        time.sleep(0 if index < 20 else 60)
+        return super().load(index, size)
+Slow.__name__ = "ProceduralSource"
+write_store(Slow(num_images=40), sys.argv[1], (24, 24), workers=2, chunk_images=2)
+"""
+
+
+def test_a_killed_writer_leaves_no_worker_and_the_next_run_finishes(tmp_path):
+    root, source = tmp_path / "store", ProceduralSource(num_images=40)
+    killed = subprocess.Popen([sys.executable, "-c", SLOW_WRITER, root], cwd=ROOT, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while not (root / RECORDS).exists() or not (root / RECORDS).stat().st_size:
+        assert time.monotonic() < deadline and killed.poll() is None
+        time.sleep(0.01)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(killed.pid, 0)  # its workers are still there
+        except ProcessLookupError:
+            break
+        time.sleep(0.05)
+    else:
+        os.killpg(killed.pid, signal.SIGKILL)
+        pytest.fail("workers outlived the process that was killed")
+    with pytest.raises(DataError, match="unfinished"):
+        StoreSource(root)
+    report = write_store(source, root, (24, 24))
+    assert report.kept >= 1 and report.written >= 1 and verify_store(root) == []
+    assert all(equal(StoreSource(root).load(i, (24, 24)), source.load(i, (24, 24))) for i in range(40))
+
+
+# What a store is refused for
+
+
+def test_another_size_is_refused_with_both_sizes(tmp_path, source):
+    write_store(source, tmp_path / "store", SIZE)
+    with pytest.raises(DataError, match="30x22, 64x64 was asked for"):
+        StoreSource(tmp_path / "store", (64, 64))
+    with pytest.raises(DataError, match="30x22"):
+        StoreSource(tmp_path / "store").load(0, (22, 30))
+    with pytest.raises(DataError, match="another store.*size"):
+        write_store(source, tmp_path / "store", (64, 64))
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [("type", "VocSource"), ("count", "number of images"), ("name", "image 6"), ("labels", "image 1 '1' .*bicycle")],
+)
+def test_another_source_is_refused_with_the_first_difference(tmp_path, source, change, said):
+    write_store(source, tmp_path / "store", SIZE)
+    other = {"type": procedural, "count": voc, "name": voc, "labels": voc}[change](tmp_path / "other")
+    folders = [tmp_path / "other" / "JPEGImages", tmp_path / "other" / "SegmentationClass"]
+    for folder in folders if change in ("count", "name") else ():
+        (folder / "6.png").rename(folder / ("8.png" if change == "name" else "6.hidden"))
+    if change == "labels":
+        save_labels(folders[1] / "1.png", 0, void=False)  # category 1 instead of 2
+    other = other if change == "type" else VocSource(tmp_path / "other")
+    for refuse in (lambda root: StoreSource(root, SIZE, other), lambda root: write_store(other, root, SIZE)):
+        with pytest.raises(DataError, match=said) as error:
+            refuse(tmp_path / "store")
+        assert "\n" not in str(error.value)
+
+
+def test_a_missing_store_says_how_to_make_one(tmp_path):
+    with pytest.raises(MissingFileError, match="ssnm datasets cache"):
+        StoreSource(tmp_path)
+
+
+def test_a_disk_without_room_is_said_before_anything_is_written(tmp_path, source, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda path: argparse.Namespace(free=100))
+    with pytest.raises(DataError, match="GB are free"):
+        write_store(source, tmp_path / "store", SIZE)
+    assert not (tmp_path / "store" / MANIFEST).exists()
+
+
+def test_an_image_that_cannot_be_read_is_told_by_writer_and_reader_until_it_is_mended(tmp_path, source):
+    path = tmp_path / "voc" / "JPEGImages" / "5.png"
+    good = path.read_bytes()
+    path.write_bytes(good[:100])
+    report = write_store(source, tmp_path / "store", SIZE, chunk_images=2)
+    assert list(report.bad) == [str(path)]
+    store = StoreSource(tmp_path / "store", SIZE, source)
+    assert list(store.bad) == [5]
+    with pytest.raises(DataError, match="5.png"):
+        store.load(5, SIZE)
+    assert equal(store.load(4, SIZE), source.load(4, SIZE))
+    path.write_bytes(good)
+    report = write_store(source, tmp_path / "store", SIZE)
+    assert (report.written, report.kept, report.bad) == (1, 3, {})
+    assert equal(StoreSource(tmp_path / "store").load(5, SIZE), source.load(5, SIZE))
+
+
+# Command and config
+
+
+def command(*arguments) -> int:
+    parser = argparse.ArgumentParser()
+    datasets.add_arguments(parser)
+    return datasets.run(parser.parse_args(["cache", *map(str, arguments)]))
+
+
+@pytest.fixture
+def config_file(tmp_path, source):
+    sources = [{"type": "voc", "root": str(tmp_path / "voc")}, {"type": "procedural", "num_images": 30}]
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump({"data": {"sources": sources, "size": 32, "workers": 1, "holdout": 0.2}}))
+    return path
+
+
+def test_the_command_makes_a_store_of_each_source_and_training_reads_them(tmp_path, config_file, capsys):
+    assert command(config_file, "--out", tmp_path / "stores") == 0
+    printed = capsys.readouterr().out
+    assert "7 images of 32x32" in printed and f"data.sources.1.store={tmp_path / 'stores' / 'procedural'}" in printed
+    mapping = yaml.safe_load(config_file.read_text())
+    plain = build_pools(config_from_dict(mapping).data)
+    for section in mapping["data"]["sources"]:
+        section["store"] = str(tmp_path / "stores" / section["type"])
+    stored = build_pools(config_from_dict(mapping).data)
+    assert all(isinstance(s, StoreSource) for s in stored[0].sources)
+    alone = [{"type": "store", "root": section["store"]} for section in mapping["data"]["sources"]]
+    mapping["data"]["sources"] = alone
+    lonely = build_pools(config_from_dict(mapping).data)
+    for a, b, c in zip(plain, stored, lonely):
+        assert a.ids == b.ids == c.ids and a.labels == b.labels == c.labels  # the same images are held out
+        number = a.ids[-1]
+        assert equal(a.load(number, (32, 32)), b.load(number, (32, 32)))
+        assert equal(a.load(number, (32, 32)), c.load(number, (32, 32)))
+    mapping["data"]["size"] = 64
+    with pytest.raises(DataError, match="32x32, 64x64 was asked for"):
+        build_pools(config_from_dict(mapping).data)
+
+
+def test_the_command_verifies_and_its_status_tells(tmp_path, config_file, capsys):
+    out = tmp_path / "stores"
+    assert command(config_file, "--out", out, "--size", 16, "--workers", 1) == 0
+    assert command(config_file, "--out", out, "--verify") == 0
+    with open(out / "voc" / IMAGES, "r+b") as file:
+        file.write(b"damage")
+    assert command(config_file, "--out", out, "--verify") == 1
+    assert f"wrong: {out / 'voc'}: chunk 0" in capsys.readouterr().out
+
+
+def test_masks_united_at_full_size_are_not_read_from_a_store():
+    section = {"type": "coco_seg", "index": "i.json", "images": "images", "store": "stores/coco"}
+    with pytest.raises(ConfigError, match="store"):
+        config_from_dict({"data": {"sources": [section], "union_at_full_size": True}})
+    with pytest.raises(ConfigError, match="got store"):
+        config_from_dict({"data": {"sources": [{"type": "store", "root": "s"}], "union_at_full_size": True}})
+
+
+def test_two_sources_of_one_name_cannot_share_a_folder(tmp_path, config_file):
+    with pytest.raises(ConfigError, match="a name of its own"):
+        command(config_file, "--out", tmp_path / "stores", "--set", "data.sources.1.name=voc")
+
+
+@pytest.mark.real_data
+def test_photographs_come_out_of_a_store_as_out_of_their_files(tmp_path, ssnm_data):
+    folder = ssnm_data / "COCO_mini549"
+    write_index(build_index(folder / "instances_mini549.json", min_images=100), tmp_path / "index.json")
+    source = CocoSegSource(tmp_path / "index.json", folder / "images")
+    source.items = source.items[:40]
+    write_store(source, tmp_path / "store", (224, 224), chunk_images=16)
+    store = StoreSource(tmp_path / "store", (224, 224), source)
+    assert all(equal(store.load(i, (224, 224)), source.load(i, (224, 224))) for i in range(0, 40, 3))
