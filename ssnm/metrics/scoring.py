@@ -1,0 +1,203 @@
+"""Scoring maps against ground truth: a folder of PNGs, or arrays in memory, through one code path.
+
+Nothing here knows of networks: anyone's maps can be scored, also those of other papers.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from math import fsum
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import DataError
+from ..imageio import read_binary_mask
+from .curve import best_level, jaccard_curve
+from .maps import read_map, resize_map, resize_truth
+from .measures import Confusion, as_probability, binarize, confusion_at_level, level_histogram
+from .pairing import Pair, find_pairs
+from .protocol import AVERAGES, Protocol
+from .scores import Average, ClassScore, FolderScores, ImageScore
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What is kept of one image after its pixels are gone.
+
+    counts and threshold are those of the protocol's rule (placeholders under ``best`` until all images are seen);
+    histogram: (2, 256), see :func:`ssnm.metrics.measures.level_histogram`; peak: largest value of an 8-bit map
+    as read, 255 for others; resized: the map did not have the size of its ground truth.
+    """
+
+    category: str
+    name: str
+    counts: Confusion
+    threshold: float
+    histogram: np.ndarray
+    peak: int
+    resized: bool
+
+
+def score_folder(
+    pred_dir: str | Path,
+    truth_dir: str | Path,
+    protocol: str | Protocol = "release",
+    workers: int | None = None,
+    classes: Sequence[str] | None = None,
+    allow_extra: bool = False,
+) -> FolderScores:
+    """Score the maps ``pred_dir/<class>/<stem>.png`` against ``truth_dir/<class>/<stem>.<image suffix>``.
+
+    Args:
+        pred_dir: grey 8-bit maps, probability times 255; see :func:`ssnm.metrics.maps.read_map` for other files.
+        truth_dir: the ground-truth folder or the data set's root holding ``groundtruth``.
+        protocol: a preset's name or a :class:`Protocol`.
+        workers: threads; None = one per usable core. The result does not depend on it.
+        classes: score only these class folders.
+        allow_extra: ignore maps without ground truth instead of refusing them.
+
+    If no map of the folder holds a value above 1 and some hold 1, the files are 0/1 masks and are read as such.
+
+    Raises:
+        MissingFileError, DataError: a wrong pairing (see :func:`ssnm.metrics.pairing.find_pairs`), a file that
+            cannot be decoded, a map that is the transpose of its ground truth. The message names the file.
+        ConfigError: an unknown protocol or class.
+    """
+    protocol = Protocol.get(protocol)
+    pairing = find_pairs(pred_dir, truth_dir, classes, allow_extra)
+    measured = _measure_all(pairing.pairs, protocol, workers, scale=1)
+    binary_maps = max(m.peak for m in measured) == 1
+    if binary_maps:
+        measured = _measure_all(pairing.pairs, protocol, workers, scale=255)
+    return replace(summarise(measured, protocol), binary_maps=binary_maps, extra=len(pairing.extra))
+
+
+def score_arrays(
+    maps: Iterable[tuple[str, str, np.ndarray, np.ndarray]], protocol: str | Protocol = "release"
+) -> FolderScores:
+    """Score (class, name, map, truth) in memory, by the code that scores folders.
+
+    map (H, W): floats in [0, 1], uint8 0..255 or bool; truth (h, w) bool. The iterable is consumed one by one, so
+    that a generator needs the memory of one image.
+
+    Raises:
+        DataError: nothing to score, wrong shapes, types or ranges. ConfigError: an unknown protocol.
+    """
+    protocol = Protocol.get(protocol)
+    measured = [measure(category, name, map_, truth, protocol) for category, name, map_, truth in maps]
+    return summarise(measured, protocol)
+
+
+def measure(category: str, name: str, map_: np.ndarray, truth: np.ndarray, protocol: Protocol) -> Measured:
+    """Bring one map and its truth to the protocol's resolution, cut the map, count pixels."""
+    label = f"{category}/{name}"
+    truth = np.asarray(truth)
+    if truth.dtype != np.bool_ or truth.ndim != 2:
+        raise DataError(f"{label}: a ground truth (H, W) of bool is needed, got {truth.shape} {truth.dtype}")
+    map_ = np.asarray(map_)
+    if map_.dtype != np.uint8:
+        map_ = as_probability(map_, label)
+    peak = int(map_.max(initial=0)) if map_.dtype == np.uint8 else 255
+    if map_.shape == truth.shape[::-1] != truth.shape:
+        raise DataError(f"{label}: the map {map_.shape} is the transpose of its ground truth {truth.shape}; rotate it")
+    resized = map_.shape != truth.shape
+    size = truth.shape if protocol.resolution is None else (protocol.resolution, protocol.resolution)
+    prob, truth = as_probability(resize_map(map_, size), label), resize_truth(truth, size)
+    if protocol.rule.kind == "best":
+        counts, threshold = Confusion(0, 0, 0, 0), 0.0
+    else:
+        mask, threshold = binarize(prob, protocol.rule)
+        counts = Confusion.of(mask, truth)
+    return Measured(category, name, counts, threshold, level_histogram(prob, truth), peak, resized)
+
+
+def _measure_all(pairs: Sequence[Pair], protocol: Protocol, workers: int | None, scale: int) -> list[Measured]:
+    def one(pair: Pair) -> Measured:
+        map_, truth = read_map(pair.map), read_binary_mask(pair.truth)
+        try:
+            return measure(pair.category, pair.name, map_ * np.uint8(scale) if scale != 1 else map_, truth, protocol)
+        except DataError as error:
+            raise DataError(f"{pair.map}: {error}") from None
+
+    # Threads are enough: Pillow's decoding and resizing and most of numpy's work release the GIL.
+    with ThreadPoolExecutor(workers or usable_cores()) as pool:
+        return list(pool.map(one, pairs))
+
+
+def usable_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def summarise(measured: Sequence[Measured], protocol: Protocol) -> FolderScores:
+    """Classes and averages of measured images, in the order in which they come.
+
+    Raises:
+        DataError: no image.
+    """
+    if not measured:
+        raise DataError("there is nothing to score: no map was given")
+    curve = jaccard_curve([m.histogram for m in measured], [m.category for m in measured], protocol)
+    if protocol.rule.kind == "best":
+        measured = _cut_at_best(measured, curve)
+    groups: dict[str, list[Measured]] = defaultdict(list)
+    for m in measured:
+        groups[m.category].append(m)
+    classes = tuple(_class_score(category, group, protocol) for category, group in groups.items())
+    images = tuple(_image_score(m, protocol) for m in measured)
+    return FolderScores(
+        protocol=protocol,
+        images=images,
+        classes=classes,
+        averages={key: _average(key, images, classes) for key in AVERAGES},
+        curve=curve,
+        resized=sum(m.resized for m in measured),
+    )
+
+
+def _cut_at_best(measured: Sequence[Measured], curve: Sequence[float | None]) -> list[Measured]:
+    level = best_level(curve)
+    return [replace(m, counts=confusion_at_level(m.histogram, level), threshold=level / 255) for m in measured]
+
+
+def _image_score(m: Measured, protocol: Protocol) -> ImageScore:
+    return ImageScore(m.category, m.name, m.counts.precision, m.counts.jaccard(protocol.empty), m.threshold)
+
+
+def _class_score(category: str, group: Sequence[Measured], protocol: Protocol) -> ClassScore:
+    counted = [(m, j) for m in group if (j := m.counts.jaccard(protocol.empty)) is not None]
+    left_out = len(group) - len(counted)
+    if not counted:
+        return ClassScore(category, 0, None, None, None, None, left_out)
+    pooled = sum((m.counts for m, _ in counted), Confusion(0, 0, 0, 0))
+    return ClassScore(
+        category=category,
+        count=len(counted),
+        P=_mean(m.counts.precision for m, _ in counted),
+        J=_mean(j for _, j in counted),
+        pooled_P=pooled.precision,
+        pooled_J=pooled.jaccard(protocol.empty),
+        left_out=left_out,
+    )
+
+
+def _average(key: str, images: Sequence[ImageScore], classes: Sequence[ClassScore]) -> Average:
+    if key == "images":
+        pairs = [(i.P, i.J) for i in images if i.J is not None]
+    elif key == "classes":
+        pairs = [(c.P, c.J) for c in classes if c.count]
+    else:
+        pairs = [(c.pooled_P, c.pooled_J) for c in classes if c.count]
+    if not pairs:
+        return Average(None, None, 0)
+    return Average(_mean(p for p, _ in pairs), _mean(j for _, j in pairs), len(pairs))
+
+
+def _mean(values: Iterable[float]) -> float:
+    values = list(values)
+    return fsum(values) / len(values)  # fsum: independent of the order of the images
