@@ -1,0 +1,66 @@
+"""The console command `ssnm`: one sub-command per module of ssnm/commands, loaded when it is called."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from typing import Sequence
+
+from . import __version__
+from .errors import UserError
+
+COMMANDS = {
+    "train": "train a model from a YAML config",
+    "test": "segment a test set, write maps, score them",
+    "segment": "segment your own photographs",
+    "score": "score a folder of maps against ground truth",
+    "group-use": "does a model use the group? images with objects of two kinds",
+    "report": "one HTML page to look at every result",
+    "datasets": "prepare and check data sets",
+    "export": "training checkpoint -> model file for users",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one sub-command; a user's mistake is one line on standard error and status 2."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_overview())
+        return 0
+    if arguments[0] == "--version":
+        print(f"ssnm {__version__}")
+        return 0
+    name = arguments[0]
+    if name not in COMMANDS:
+        print(f"error: no command '{name}'; commands: {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    module = importlib.import_module(f".commands.{name.replace('-', '_')}", __package__)
+    parser = argparse.ArgumentParser(prog=f"ssnm {name}", description=module.__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    module.add_arguments(parser)
+    try:
+        return module.run(parser.parse_args(arguments[1:]))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 141
+    except OSError as error:
+        where = "" if error.filename is None else f"{error.filename}: "  # a full disk names no file
+        print(f"error: {where}{error.strerror or error}".splitlines()[0], file=sys.stderr)
+        return 2
+
+
+def _overview() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {text}" for name, text in COMMANDS.items()]
+    head = ["usage: ssnm COMMAND ...", "", "object co-segmentation", ""]
+    return "\n".join([*head, *lines, "", "ssnm COMMAND --help says more"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+"""``ssnm datasets cache``: decode, rasterise and resize the training images of a config once, into a store.
+
+Each source of the config becomes a store in DIR/<name of the source>. Running the same command again finishes an
+interrupted run, repairs what does not fit its checksum, and tries unreadable images anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from ..config import Config, load_config
+from ..errors import ConfigError
+
+_SHOWN = 10
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments on `parser`."""
+    parser.add_argument("config", metavar="CONFIG", help="YAML file with the sources under data.sources")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="the folder of the stores")
+    parser.add_argument("--size", type=int, metavar="S", help="side of the square images (default: data.size)")
+    parser.add_argument("--workers", type=int, default=0, metavar="K", help="processes (default: data.workers)")
+    parser.add_argument("--set", dest="overrides", action="append", nargs="+", default=[], metavar="KEY=VALUE",
+                        help="override a value of the config; may be repeated")  # fmt: skip
+    parser.add_argument(
+        "--verify",
+        action="store_true",
+        help="only read existing stores again and compare checksums; exit status 1 if one does not fit",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write or verify one store per source; returns the exit status (1: a store is incomplete or damaged).
+
+    Raises:
+        UserError: the config or a source cannot be used, or DIR holds a store of something else.
+    """
+    config = load_config(args.config, [o for group in args.overrides for o in group])
+    stores = _folders(config, args.out)
+    if args.verify:
+        return max(_verify(root) for root in stores)
+    from ..data.store_writer import write_store
+    from ..factory import build_file_source
+
+    size = config.data.size if args.size is None else args.size
+    for number, (section, root) in enumerate(zip(config.data.sources, stores)):
+        source = build_file_source(section, config.data)
+        done = write_store(source, root, (size, size), args.workers or config.data.workers, progress=_progress(root))
+        print(
+            f"{root}: {done.images} images of {size}x{size}, {done.image_bytes / 1e6:.1f} MB + masks "
+            f"{done.mask_bytes / 1e6:.1f} MB; {done.written} chunks written, {done.kept} were there already"
+        )
+        _warn(done.bad)
+        print(f"train from it with: --set data.sources.{number}.store={root.resolve()} data.size={size}")
+    return 0
+
+
+def _folders(config: Config, out: Path) -> list[Path]:
+    names = [source.name for source in config.data.sources]
+    if not names:
+        raise ConfigError("the config has no data.sources; a store is made of at least one")
+    if len(set(names)) < len(names):
+        raise ConfigError(f"the sources are named {', '.join(names)}; give each a name of its own (key: name)")
+    return [out / name for name in names]
+
+
+def _verify(root: Path) -> int:
+    from ..data.store import verify_store
+
+    problems = verify_store(root, progress=_progress(root))
+    for problem in problems:
+        print(f"wrong: {root}: {problem}")
+    print(f"{root}: " + (f"{len(problems)} chunks to write again" if problems else "every byte fits its checksum"))
+    return 1 if problems else 0
+
+
+def _warn(bad: dict[str, str]) -> None:
+    for problem in list(bad.values())[:_SHOWN]:
+        print(f"warning: {problem}", file=sys.stderr)
+    if bad:
+        print(f"warning: {len(bad)} images cannot be read; training replaces them, see data.max_bad_images; mend them "
+              "and run this again", file=sys.stderr)  # fmt: skip
+
+
+def _progress(root: Path):
+    """A counter on the terminal; none where the output goes to a file."""
+    if not sys.stderr.isatty():
+        return None
+
+    def show(done: int, total: int) -> None:
+        end = "\n" if done == total else ""
+        print(f"\r{root}: chunk {done} of {total}", end=end, file=sys.stderr, flush=True)
+
+    return show

@@ -1,0 +1,34 @@
+"""Turn a training checkpoint into a model file for users (.safetensors with config, labels and a model card)."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from ..errors import DataError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a training checkpoint (.pt)")
+    parser.add_argument("out", type=Path, metavar="OUT.safetensors", help="the file to write")
+    parser.add_argument(
+        "--card", type=Path, metavar="FILE.json", help="model card: data, steps, seed, licences, limits"
+    )
+    parser.add_argument("--half", action="store_true", help="store the weights in float16 (half the size)")
+
+
+def run(args: argparse.Namespace) -> int:
+    from ..engine.checkpoint import export_model, load_model_file
+
+    if args.out.suffix != ".safetensors":
+        raise DataError(f"{args.out}: the name of an exported model ends in .safetensors")
+    source = load_model_file(args.checkpoint)
+    if args.card is not None:
+        try:
+            source.card.update(json.loads(args.card.read_text()))
+        except (OSError, json.JSONDecodeError) as error:
+            raise DataError(f"{args.card}: not a readable JSON file ({error})") from None
+    export_model(args.out, source, half=args.half)
+    print(f"{args.out}: {args.out.stat().st_size / 1e6:.1f} MB, {len(source.labels)} categories")
+    return 0

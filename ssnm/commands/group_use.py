@@ -1,0 +1,56 @@
+"""Does a model use the group? Images with objects of two kinds, each put into a group of either kind.
+
+ROOT is a test set in the processed layout in which one image stands in several classes; for the PASCAL-VOC
+co-segmentation set the package knows which files are the same image. Prints the share of images whose mask follows
+the group, and writes group_use.json and a picture of the cases it gets wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from ..metrics.tables import percent
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="checkpoint, exported model, or the word default")
+    parser.add_argument("--data", type=Path, required=True, metavar="ROOT", help="test set in the processed layout")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write group_use.json and wrong.png there")
+    parser.add_argument("--seed", type=int, default=0, help="draws the other images of the groups (default 0)")
+    parser.add_argument("--group-size", type=int, default=5, metavar="N", help="images in a group (default 5)")
+    parser.add_argument(
+        "--alone", action="store_true", help="also J of the whole set with every image in a group of its own"
+    )
+    parser.add_argument("--device", help="cpu, cuda, ... (default: an accelerator where there is one)")
+
+
+def run(args: argparse.Namespace) -> int:
+    from .. import from_pretrained
+    from ..data.testsets import read_test_set
+    from ..inference.group_use import measure_group_use, score_alone
+    from ..visualize.panels import group_panel
+
+    segmenter = from_pretrained(args.checkpoint, args.device)
+    test_set = read_test_set("folder", args.data)
+    result = measure_group_use(segmenter.predictor, test_set, args.seed, args.group_size)
+    print(result.use.describe())
+    record = {
+        "checkpoint": segmenter.path.name,
+        "seed": args.seed,
+        "group_size": args.group_size,
+        **result.use.to_dict(),
+    }
+    if args.alone:
+        alone = score_alone(segmenter.predictor, test_set)
+        record["alone"] = {"P": alone.headline.P, "J": alone.headline.J}
+        P, J = percent(alone.headline.P), percent(alone.headline.J)
+        print(f"every image alone (N = 1): P {P}, J {J} (release protocol)")
+    if args.out is not None:
+        args.out.mkdir(parents=True, exist_ok=True)
+        (args.out / "group_use.json").write_text(json.dumps(record, indent=1) + "\n")
+        if result.wrong:
+            group_panel(result.wrong).save(args.out / "wrong.png")
+        print(f"written to {args.out}")
+    return 0

@@ -1,0 +1,68 @@
+"""Segment what your photographs have in common.
+
+All images given form one group, however many they are. Writes masks/NAME.png (0/255), probabilities/NAME.png (grey)
+and overlays/NAME.jpg under the out folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ..data.listing import list_images
+from ..errors import DataError
+from ..imageio import IMAGE_SUFFIXES
+
+LIKELY = 0.1  # a category below this probability is not worth a name
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="image files, or folders of them")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where masks and overlays go")
+    parser.add_argument("--checkpoint", default="default", metavar="FILE", help="a model (default: the shipped one)")
+    parser.add_argument(
+        "--threshold", default="0.5", help="of the masks: a number in [0, 1], or mean+std (default 0.5)"
+    )
+    parser.add_argument("--device", help="cpu, cuda, ... (default: an accelerator where there is one)")
+
+
+def run(args: argparse.Namespace) -> int:
+    from .. import from_pretrained
+
+    images = expand(args.images)
+    segmenter = from_pretrained(args.checkpoint, args.device)
+    result = segmenter.segment(images, threshold=_threshold(args.threshold))
+    result.save(args.out)
+    if result.categories:
+        likely = [f"{name} ({share:.0%})" for name, share in result.categories[:3] if share >= LIKELY]
+        names = ", ".join(likely) or "nothing"
+        print(f"shared by {_count(len(images))}, as far as the training categories go: {names}")
+    for name, mask in zip(result.names, result.masks) if len(images) <= 50 else ():
+        print(f"  {name}: " + (f"{mask.mean():.0%} of the image" if mask.any() else "nothing found"))
+    print(f"masks, probabilities and overlays: {args.out}")
+    return 0
+
+
+def expand(paths: list[Path]) -> list[Path]:
+    """Files as they are; a folder gives its image files in natural order."""
+    files: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = list_images(path)
+            if not inside:
+                raise DataError(f"{path}: no image in this folder (wanted {', '.join(IMAGE_SUFFIXES[:4])}, ...)")
+            files += inside
+        else:
+            files.append(path)
+    return files
+
+
+def _threshold(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _count(images: int) -> str:
+    return "1 image" if images == 1 else f"{images} images"

@@ -1,0 +1,148 @@
+"""Segment a test set with a model, write the maps, score them.
+
+ROOT holds image/<class>/* and, for scores, groundtruth/<class>/*. The dataset `folder` also takes ROOT/<group>/* or
+ROOT/* as one group. The printed numbers are those that `ssnm score` gives on the written PNGs. Under torchrun the
+groups are shared among the processes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+from pathlib import Path
+
+from ..data.testsets import TEST_SETS, read_test_set
+from ..errors import ConfigError, DataError
+from ..inference.partition import ORDERS
+from ..metrics import PROTOCOLS, FolderScores, compare_with_published, score_arrays, score_folder
+from ..metrics.published import TABLES
+from ..metrics.tables import percent, write_text
+from .score import write_results
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="checkpoint, exported model, or the word default")
+    parser.add_argument("--dataset", required=True, choices=sorted(TEST_SETS), help="which test set")
+    parser.add_argument("--data", type=Path, required=True, metavar="ROOT", help="its folder, here or in $SSNM_DATA")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where maps and scores go")
+    parser.add_argument("--device", help="cpu, cuda, ... (default: an accelerator where there is one)")
+    parser.add_argument("--grouping", choices=ORDERS, default="natural", help="how classes are cut into groups")
+    parser.add_argument("--group-size", type=int, default=5, metavar="N", help="images in a group (default 5)")
+    parser.add_argument("--seed", type=int, default=0, help="of shuffled grouping")
+    parser.add_argument("--repeats", type=int, metavar="K", help="shuffle with K seeds, report mean and spread")
+    parser.add_argument("--protocol", choices=list(PROTOCOLS), default="release", help="preset of the scoring")
+    parser.add_argument("--against", choices=["published"], help="put the result under the paper's table")
+    parser.add_argument("--in-memory", action="store_true", help="also score the floats before they become PNGs")
+    parser.add_argument("--report", action="store_true", help="also write report.html")
+    parser.add_argument("--classes", metavar="A,B", help="only these classes")
+    parser.add_argument("--no-overlays", action="store_true", help="do not write _overlays/")
+
+
+def run(args: argparse.Namespace) -> int:
+    from .. import evaluation
+
+    _check_options(args)
+    root = find_root(args.data)
+    test_set = read_test_set(args.dataset, root)
+    if args.repeats is not None and not test_set.has_truth:
+        raise DataError(f"{root}: --repeats compares scores, but there is no ground truth; add groundtruth/")
+    if args.classes:
+        test_set = evaluation.select_classes(test_set, [c.strip() for c in args.classes.split(",")])
+    job = evaluation.TestJob(
+        checkpoint=args.checkpoint,
+        test_set=test_set,
+        root=root,
+        device=args.device,
+        group_size=args.group_size,
+        overlays=not args.no_overlays,
+    )
+    if args.repeats is not None:
+        return _repeats(job, args)
+    with evaluation.shared_by_processes() as first:
+        groups, predictor = job.write(args.out, args.grouping, args.seed)
+        if first:
+            _report(job, args, groups, predictor)
+    return 0
+
+
+def find_root(path: Path) -> Path:
+    """A relative folder as given, or, if nothing is there, under the environment variable SSNM_DATA."""
+    under_data = Path(os.environ.get("SSNM_DATA", "")) / path  # an absolute path stays as it is
+    return under_data if not path.exists() and under_data.exists() else path
+
+
+def _check_options(args: argparse.Namespace) -> None:
+    """What would fail, or be passed over, only after the whole set was predicted."""
+    if args.against and args.dataset not in TABLES:
+        raise ConfigError(f"--against published: there is no table for {args.dataset}; there are {', '.join(TABLES)}")
+    if args.repeats is None:
+        return
+    if args.repeats < 2:
+        raise ConfigError(f"--repeats {args.repeats}: at least 2 are needed for a spread")
+    given = {"--against": args.against, "--in-memory": args.in_memory, "--report": args.report,
+             "--grouping": args.grouping != "natural"}  # fmt: skip
+    for option in (name for name, value in given.items() if value):
+        raise ConfigError(f"--repeats shuffles by several seeds and gives mean and spread alone; leave out {option}")
+
+
+def _report(job, args: argparse.Namespace, groups, predictor) -> None:
+    for warning in job.test_set.warnings:
+        print(f"note: {warning}")
+    if not job.test_set.has_truth:
+        print(f"maps of {len(job.test_set.images)} images written to {args.out}; no ground truth, so no table")
+        return
+    scores = score_folder(args.out, job.root, args.protocol, classes=list(job.test_set.categories))
+    print(scores.table())
+    write_results(scores, args.out)
+    if args.against:
+        comparison = compare_with_published({"ours": scores}, args.dataset)
+        print("\n" + comparison.table())
+        comparison.write(args.out)
+    if args.in_memory:
+        from ..inference.testing import in_memory_maps
+
+        floats = score_arrays(in_memory_maps(predictor, groups), args.protocol)
+        print(f"\nin memory, floats at {predictor.size}x{predictor.size}: {_headline(floats)}")
+        floats.write_json(args.out / "scores_in_memory.json")
+    if args.report:
+        from .report import write_report
+
+        print(f"\nreport: {write_report(args.out)}")
+    print(f"\nmaps, tables and overlays: {args.out}")
+
+
+def _repeats(job, args: argparse.Namespace) -> int:
+    """Shuffled groupings by the seeds seed .. seed + K - 1, each with its own maps."""
+    from .. import evaluation
+
+    rows = []
+    with evaluation.shared_by_processes() as first:
+        for seed in range(args.seed, args.seed + args.repeats):
+            out = args.out / f"_seed_{seed}"
+            job.write(out, "shuffled", seed)
+            if first:
+                scores = score_folder(out, job.root, args.protocol, classes=list(job.test_set.categories))
+                write_results(scores, out)
+                print(f"seed {seed}: {_headline(scores)}")
+                rows.append((scores.headline.P, scores.headline.J))
+    if rows:
+        _write_repeats(args, dict(zip("PJ", zip(*rows))))
+    return 0
+
+
+def _write_repeats(args: argparse.Namespace, columns: dict[str, tuple[float, ...]]) -> None:
+    """Print mean and spread of P and J and write them, with the value of every seed, as repeats.json."""
+    seeds = list(range(args.seed, args.seed + args.repeats))
+    record: dict = {"dataset": args.dataset, "protocol": args.protocol, "grouping": "shuffled", "seeds": seeds}
+    for name, values in columns.items():
+        mean, stdev = statistics.mean(values), statistics.stdev(values)
+        record[name] = {"mean": mean, "stdev": stdev, "values": values}
+        print(f"{name}: mean {percent(mean, 2)}, standard deviation {percent(stdev, 2)} over {len(values)} shuffled "
+              "groupings")  # fmt: skip
+    write_text(args.out / "repeats.json", json.dumps(record, indent=1) + "\n")
+
+
+def _headline(scores: FolderScores) -> str:
+    return f"P {percent(scores.headline.P, 2)}, J {percent(scores.headline.J, 2)} ({scores.protocol.name} protocol)"

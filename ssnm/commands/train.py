@@ -1,0 +1,66 @@
+"""Train a model from a YAML config.
+
+Interrupting with Ctrl-C (or SIGTERM) finishes the step, saves, and says how to go on. Several devices: torchrun
+--nproc_per_node=K train.py CONFIG ... (docs/distributed.md). Relative paths in a config are looked up under data.root,
+which is the environment variable SSNM_DATA where it is set and ./data otherwise.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ..config import config_to_yaml, load_config
+from ..errors import ConfigError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", metavar="CONFIG", help="YAML file, for instance configs/quickstart.yaml")
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override a value of the config, for instance train.lr=1e-5; may be repeated",
+    )
+    parser.add_argument("--out", type=Path, help="run folder (default: runs/<config name>)")
+    parser.add_argument("--resume", metavar="auto|FILE", help="go on from a checkpoint; auto: the run folder's last")
+    parser.add_argument("--init-from", type=Path, metavar="FILE", help="start from the weights of another model")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: an accelerator where there is one)")
+    parser.add_argument(
+        "--deterministic",
+        action="store_true",
+        help="the same seed gives the same run on CUDA too (train.deterministic=true)",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="check config and data, say what would be done, stop")
+
+
+def run(args: argparse.Namespace) -> int:
+    overrides = [o for group in args.overrides for o in group]
+    config = load_config(args.config, [*overrides, *(["train.deterministic=true"] if args.deterministic else [])])
+    out = args.out or Path("runs") / Path(args.config).stem
+    from .. import runs
+    from ..engine.distributed import join, leave
+    from ..engine.runtime import pick_device
+
+    if args.resume and args.init_from:
+        raise ConfigError("--resume goes on with a run, --init-from starts a new one: give one of them")
+    if args.dry_run:
+        device = pick_device(args.device)
+        lines = runs.dry_run(config, device)
+        print("\n".join([config_to_yaml(config), *lines]))
+        return 0
+    processes, name = join(args.device)
+    resume = runs.find_resume(args.resume, out)
+    result = runs.train_run(config, out, pick_device(name), resume, args.init_from, processes=processes)
+    leave(processes)
+    if not processes.is_first:
+        return 0 if result.finished else 130
+    if not result.finished:
+        print(f"stopped at step {result.step}; go on with: --resume auto --out {out}")
+        return 130
+    for line in runs.final_report(result, out):
+        print(line)
+    return 0

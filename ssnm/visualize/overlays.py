@@ -1,0 +1,173 @@
+"""Pictures of masks and maps: arrays in, (H, W, 3) uint8 RGB out. numpy and Pillow only; no torch.
+
+Colours are distinguishable with the common kinds of colour blindness (blue, orange, yellow; never red against green).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+from ..errors import DataError
+
+Colour = tuple[int, int, int]
+
+OBJECT: Colour = (255, 140, 0)
+TRUTH: Colour = (64, 200, 255)
+HIT: Colour = (70, 170, 255)
+FALSE_ALARM: Colour = (255, 110, 30)
+MISS: Colour = (255, 225, 50)
+
+BACKGROUND_BRIGHTNESS = 0.62
+BACKGROUND_SATURATION = 0.65
+HALO_BRIGHTNESS = 0.25
+
+# Anchors of the diverging map at -1, -0.5, 0, 0.5, 1: blue, white, orange, of equal lightness on both sides.
+_DIVERGING = np.array([(22, 54, 128), (104, 152, 216), (246, 246, 246), (244, 156, 76), (148, 52, 0)], np.float64)
+
+
+def overlay(image: np.ndarray, mask: np.ndarray, colour: Colour = OBJECT, alpha: float = 0.5) -> np.ndarray:
+    """The object tinted and outlined, the background a little darker and greyer.
+
+    Args:
+        image: (H, W, 3), uint8 RGB or floats in [0, 1].
+        mask: (H, W) bool.
+        colour: RGB, 0..255, of tint and outline.
+        alpha: strength of the tint in [0, 1]; 0 leaves the object as it is, with its outline.
+
+    Returns:
+        (H, W, 3) uint8. An empty mask gives the darker image, without outline.
+
+    Raises:
+        DataError: shapes that do not fit, a mask that is not boolean, alpha outside [0, 1].
+    """
+    image = as_uint8(image)
+    _check_mask(image, mask, alpha)
+    return outline(_blend(image, mask, colour, alpha), mask, colour)
+
+
+def soft_overlay(image: np.ndarray, probability: np.ndarray, colour: Colour = OBJECT, alpha: float = 0.5) -> np.ndarray:
+    """Like :func:`overlay`, tint and dimming in proportion to probability (H, W) in [0, 1], outline at 0.5."""
+    image = as_uint8(image)
+    mask = np.asarray(probability) > 0.5
+    _check_mask(image, mask, alpha)
+    return outline(_blend(image, np.clip(probability, 0, 1), colour, alpha), mask, colour)
+
+
+def outline(image: np.ndarray, mask: np.ndarray, colour: Colour) -> np.ndarray:
+    """Draw the border of mask (H, W) bool on image (H, W, 3) uint8: a line just outside it with a dark halo.
+
+    The line is as thick as suits the picture: 1 pixel for thumbnails, 1/200 of the longer side for photographs.
+    """
+    width = max(1, round(max(mask.shape) / 200))
+    line = _dilate(mask, width)
+    halo = _dilate(line, max(1, width // 2)) & ~line
+    drawn = image.copy()
+    drawn[halo] = (drawn[halo] * HALO_BRIGHTNESS).astype(np.uint8)
+    drawn[line & ~mask] = colour
+    return drawn
+
+
+def errors_overlay(image: np.ndarray, mask: np.ndarray, truth: np.ndarray, alpha: float = 0.6) -> np.ndarray:
+    """What is right and wrong: object found blue (HIT), false alarm orange, missed object yellow; the rest darker.
+
+    image (H, W, 3) uint8 or float; mask and truth (H, W) bool.
+
+    Raises:
+        DataError: as :func:`overlay`.
+    """
+    image = as_uint8(image)
+    _check_mask(image, mask, alpha)
+    _check_mask(image, truth, alpha)
+    drawn = _blend(image, np.zeros(mask.shape), HIT, 0.0)
+    for where, colour in ((mask & truth, HIT), (mask & ~truth, FALSE_ALARM), (truth & ~mask, MISS)):
+        drawn[where] = (image[where] * (1 - alpha) + np.array(colour) * alpha).round().astype(np.uint8)
+    return drawn
+
+
+def heatmap(values: np.ndarray, size: tuple[int, int], limit: float | None = None) -> np.ndarray:
+    """A signed map in blue (negative), white (zero) and orange (positive), enlarged to `size`.
+
+    Args:
+        values: (h, w) floats, for instance a spatial mask.
+        size: (height, width) of the picture.
+        limit: the absolute value that gets the full colour; None: the largest of `values`. Give the largest of a
+            whole group to make its images comparable.
+
+    Raises:
+        DataError: not (h, w), without values, or not finite.
+    """
+    values = np.asarray(values, dtype=np.float32)
+    if values.ndim != 2 or values.size == 0 or not np.isfinite(values).all():
+        raise DataError(f"heatmap: finite values of shape (h, w) are needed, got shape {values.shape}")
+    limit = float(np.abs(values).max()) if limit is None else limit
+    scaled = np.clip(values / limit, -1, 1) if limit > 0 else np.zeros_like(values)
+    large = Image.fromarray(scaled).resize((size[1], size[0]), Image.Resampling.BILINEAR)
+    return diverging_colours(np.asarray(large))
+
+
+def diverging_colours(values: np.ndarray) -> np.ndarray:
+    """Values in [-1, 1] of any shape -> uint8 RGB on a new last axis: blue, white, orange."""
+    anchors = np.linspace(-1, 1, len(_DIVERGING))
+    channels = [np.interp(values, anchors, _DIVERGING[:, c]) for c in range(3)]
+    return np.stack(channels, axis=-1).round().astype(np.uint8)
+
+
+def probability_image(prob: np.ndarray) -> np.ndarray:
+    """Probabilities (H, W) in [0, 1] -> grey (H, W) uint8, the nearest of 0..255: what the map files hold.
+
+    Raises:
+        DataError: values outside [0, 1] or not finite.
+    """
+    prob = np.asarray(prob)
+    low, high = (float(prob.min()), float(prob.max())) if prob.size else (0.0, 0.0)
+    if not (0 <= low and high <= 1):  # also false for NaN
+        raise DataError(f"probabilities in [0, 1] are needed, got [{low:g}, {high:g}]; apply the sigmoid first")
+    return (prob * 255.0).round().astype(np.uint8)
+
+
+def as_uint8(image: np.ndarray) -> np.ndarray:
+    """An RGB picture (H, W, 3) as uint8; floats are taken as [0, 1].
+
+    Raises:
+        DataError: another shape or type.
+    """
+    image = np.asarray(image)
+    if image.ndim != 3 or image.shape[2] != 3:
+        raise DataError(f"an RGB picture of shape (H, W, 3) is needed, got {image.shape}")
+    if image.dtype == np.uint8:
+        return image
+    if not np.issubdtype(image.dtype, np.floating):
+        raise DataError(f"a picture of uint8 or of floats in [0, 1] is needed, got {image.dtype}")
+    return (np.clip(image, 0, 1) * 255).round().astype(np.uint8)
+
+
+def _blend(image: np.ndarray, soft: np.ndarray, colour: Colour, alpha: float) -> np.ndarray:
+    """Tinted where soft (H, W) in [0, 1] is 1, darker and greyer where it is 0. Pillow: photographs are large."""
+    picture = Image.fromarray(np.ascontiguousarray(image))
+    faded = Image.blend(picture.convert("L").convert("RGB"), picture, BACKGROUND_SATURATION)
+    background = faded.point(lambda value: round(value * BACKGROUND_BRIGHTNESS))
+    tinted = Image.blend(picture, Image.new("RGB", picture.size, colour), alpha)
+    strength = Image.fromarray((soft * np.float32(255)).round().astype(np.uint8))
+    return np.array(Image.composite(tinted, background, strength))
+
+
+def _dilate(mask: np.ndarray, pixels: int) -> np.ndarray:
+    """mask (H, W) bool grown by `pixels` on every side, in time that does not depend on `pixels`."""
+    for axis in (0, 1):
+        pad = [(0, 0), (0, 0)]
+        pad[axis] = (pixels + 1, pixels)
+        total = np.cumsum(np.pad(mask, pad), axis=axis, dtype=np.int32)
+        size, window = mask.shape[axis], 2 * pixels + 1
+        ends, starts = (total.take(range(i, i + size), axis) for i in (window, 0))
+        mask = ends > starts
+    return mask
+
+
+def _check_mask(image: np.ndarray, mask: np.ndarray, alpha: float) -> None:
+    if mask.dtype != np.bool_ or mask.shape != image.shape[:2]:
+        raise DataError(
+            f"overlay: a boolean mask of the image's size {image.shape[:2]} is needed, got {mask.dtype} {mask.shape}"
+        )
+    if not 0 <= alpha <= 1:
+        raise DataError(f"overlay: alpha {alpha} is outside [0, 1]")

@@ -1,0 +1,148 @@
+"""What `segment` gives back, for every kind of image file; ssnm.from_pretrained on exported models."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import ssnm
+from ssnm.cli import main
+from ssnm.data.procedural import ProceduralSource
+from ssnm.data.procedural_kinds import SEEN_KINDS
+from ssnm.errors import CheckpointError, DataError, MissingFileError
+
+ORIENTATION = 0x0112
+
+
+@pytest.fixture(scope="module")
+def segmenter(checkpoint):
+    return ssnm.from_pretrained(checkpoint, "cpu")
+
+
+@pytest.fixture(scope="module")
+def photo() -> np.ndarray:
+    return ProceduralSource(num_images=1, seed=5).render(0, (48, 64))[0]
+
+
+@pytest.fixture
+def files(photo, tmp_path):
+    """One picture as every kind of file; the rotated one is upright only when its EXIF tag is read."""
+    picture, grey = Image.fromarray(photo), Image.fromarray(photo).convert("L")
+    wide = Image.fromarray(np.asarray(grey).astype(np.uint16) * 257)
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6  # shown turned by 90 degrees clockwise
+    kinds = {
+        "rgb.png": picture, "grey.png": grey, "palette.png": picture.quantize(64), "rgba.png": picture.convert("RGBA"),
+        "cmyk.tif": picture.convert("CMYK"), "wide.png": wide,
+    }
+    for name, image in kinds.items():
+        image.save(tmp_path / name)
+    picture.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
+    return [tmp_path / name for name in (*kinds, "turned.png")]
+
+
+def test_every_kind_of_image_file_is_segmented_at_its_upright_size(segmenter, files):
+    result = segmenter.segment(files)
+    assert [m.shape for m in result.masks] == [(48, 64)] * 7
+    assert all(m.dtype == bool for m in result.masks)
+    assert all(p.dtype == np.float32 and 0 <= p.min() and p.max() <= 1 for p in result.probabilities)
+    assert result.names == [f.name for f in files]
+
+
+def test_one_picture_in_several_file_formats_gets_one_map(segmenter, files):
+    by_name = {f.name: f for f in files}
+    maps = segmenter.segment([by_name[n] for n in ("rgb.png", "rgba.png", "turned.png", "cmyk.tif")]).probabilities
+    for other in maps[1:]:
+        np.testing.assert_allclose(other, maps[0], atol=1e-4)
+    beside = by_name["rgb.png"]
+    grey, wide = (segmenter.segment([by_name[n], beside]).probabilities[0] for n in ("grey.png", "wide.png"))
+    np.testing.assert_allclose(wide, grey, atol=1e-6)
+
+
+def test_files_pillow_images_and_arrays_give_the_same(segmenter, files, photo):
+    group = [files[0], Image.fromarray(photo), photo, photo.astype(np.float32) / 255]
+    maps = segmenter.segment(group).probabilities
+    for other in maps[1:]:
+        np.testing.assert_allclose(other, maps[0], atol=1e-4)
+
+
+def test_images_of_one_group_may_all_have_different_sizes(segmenter):
+    source = ProceduralSource(num_images=4, seed=6)
+    images = [source.render(i, (30 + 7 * i, 90 - 11 * i))[0] for i in range(4)]
+    result = segmenter.segment(images)
+    assert [m.shape for m in result.masks] == [i.shape[:2] for i in images]
+    assert result.spatial_masks.shape[0] == len(result) == 4
+    assert result.names == ["image_0001", "image_0002", "image_0003", "image_0004"]
+
+
+def test_masks_are_the_probabilities_above_the_threshold(segmenter, photo):
+    result = segmenter.segment([photo, photo[:, ::-1]], threshold=0.4)
+    for mask, probability in zip(result.masks, result.probabilities):
+        np.testing.assert_array_equal(mask, probability > 0.4)
+    with pytest.raises(ValueError, match="2"):
+        segmenter.segment([photo], threshold=2.0)
+
+
+def test_categories_are_the_training_labels_best_first(segmenter, photo):
+    categories = segmenter.segment([photo]).categories
+    assert sorted(name for name, _ in categories) == sorted(SEEN_KINDS)
+    assert [p for _, p in categories] == sorted((p for _, p in categories), reverse=True)
+
+
+def test_save_writes_masks_probabilities_and_overlays_by_name(segmenter, files, tmp_path):
+    result = segmenter.segment(files[:2])
+    folder = result.save(tmp_path / "out")
+    written = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+    kinds = {"masks": "png", "overlays": "jpg", "probabilities": "png"}
+    assert written == [f"{kind}/{name}.{suffix}" for kind, suffix in kinds.items() for name in ("grey", "rgb")]
+    mask = np.asarray(Image.open(folder / "masks" / "rgb.png"))
+    np.testing.assert_array_equal(mask, result.masks[0] * np.uint8(255))
+    grey = np.asarray(Image.open(folder / "probabilities" / "rgb.png")) / 255
+    np.testing.assert_allclose(grey, result.probabilities[0], atol=0.51 / 255)
+    assert result.overlay(0).size == (64, 48) and len(result.overlay()) == 2
+
+
+def test_two_images_of_one_name_are_not_saved_over_each_other(segmenter, photo, tmp_path):
+    for name in ("cat.png", "cat.bmp"):
+        Image.fromarray(photo).save(tmp_path / name)
+    with pytest.raises(DataError, match="'cat'"):
+        segmenter.segment([tmp_path / "cat.png", tmp_path / "cat.bmp"]).save(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_maps_are_sequences(segmenter, photo):
+    masks = segmenter.segment([photo, photo, photo]).masks
+    assert len(masks) == len(list(masks)) == 3 and len(masks[1:]) == 2
+    np.testing.assert_array_equal(masks[-1], masks[2])
+    with pytest.raises(IndexError, match="group of 3"):
+        masks[3]
+
+
+@pytest.mark.parametrize("half, tolerance", [(False, 1e-6), (True, 5e-3)])
+def test_an_exported_model_predicts_what_its_checkpoint_predicts(
+    checkpoint, segmenter, photo, tmp_path, half, tolerance
+):
+    model, card = tmp_path / "model.safetensors", tmp_path / "card.json"
+    card.write_text('{"data": "procedural", "limits": "a test"}')
+    assert main(["export", str(checkpoint), str(model), "--card", str(card), *(["--half"] if half else [])]) == 0
+    exported = ssnm.from_pretrained(model, "cpu")
+    group = [photo, photo[::-1], photo[:, ::-1]]
+    for ours, theirs in zip(exported.segment(group).probabilities, segmenter.segment(group).probabilities):
+        np.testing.assert_allclose(ours, theirs, atol=tolerance)
+    assert exported.labels == segmenter.labels
+    assert exported.card["data"] == "procedural" and exported.card["step"] in (2, 4)
+    if half:
+        assert model.stat().st_size < 0.4 * checkpoint.stat().st_size
+
+
+def test_a_foreign_or_damaged_model_is_one_line_naming_the_file(checkpoint, tmp_path):
+    damaged, foreign, plain = tmp_path / "damaged.pt", tmp_path / "foreign.pt", tmp_path / "plain.safetensors"
+    damaged.write_bytes(checkpoint.read_bytes()[:5000])
+    plain.write_bytes(b"not safetensors at all")
+    torch.save({"conv.weight": torch.zeros(2, 2)}, foreign)
+    for path in (damaged, foreign, plain):
+        with pytest.raises(CheckpointError, match=path.name) as caught:
+            ssnm.from_pretrained(path)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(MissingFileError, match="absent.pt"):
+        ssnm.from_pretrained(tmp_path / "absent.pt")

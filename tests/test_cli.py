@@ -1,0 +1,135 @@
+"""The console command: overview, errors of one line, and what it does without torch."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ssnm import __version__
+from ssnm.cli import COMMANDS, main
+from ssnm.data.procedural import ProceduralSource
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def photos(tmp_path) -> Path:
+    folder, source = tmp_path / "photos", ProceduralSource(num_images=3, seed=8)
+    folder.mkdir()
+    for i, number in enumerate((1, 2, 10)):
+        Image.fromarray(source.render(i, (30 + i, 40))[0]).save(folder / f"img_{number}.jpg")
+    return folder
+
+
+def error_of(capsys) -> str:
+    """The one line on standard error."""
+    lines = [line for line in capsys.readouterr().err.strip().splitlines() if line]
+    assert len(lines) == 1 and lines[0].startswith("error: ")
+    return lines[0]
+
+
+def test_help_and_version(capsys):
+    assert main([]) == main(["--help"]) == 0
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in COMMANDS)
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"ssnm {__version__}\n"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_explains_itself(name, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([name, "--help"])
+    assert stopped.value.code == 0
+    assert f"usage: ssnm {name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("code", ["import ssnm", "from ssnm.cli import main; main(['--help'])"])
+def test_import_and_help_do_not_load_torch(code):
+    probe = f"{code}\nimport sys; print([m for m in ('torch', 'timm', 'numpy') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_an_unknown_command_is_one_line(capsys):
+    assert main(["trian"]) == 2
+    assert "no command 'trian'" in error_of(capsys)
+
+
+def test_an_unknown_key_is_one_line_that_names_the_nearest(tiny_config, tmp_path, capsys):
+    assert main(["train", str(tiny_config), "--out", str(tmp_path / "run"), "--set", "train.step=5"]) == 2
+    message = error_of(capsys)
+    assert "train.step" in message and "did you mean 'steps'" in message
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["train", "absent.yaml"], "absent.yaml"),
+        (["segment", "absent.jpg", "--out", "out", "--checkpoint", "{checkpoint}"], "absent.jpg"),
+        (["segment", "{photos}", "--out", "out", "--checkpoint", "absent.pt"], "absent.pt"),
+        (["segment", "{photos}", "--out", "out", "--checkpoint", "{checkpoint}", "--threshold", "7"], "7"),
+        (["segment", "{photos}", "--out", "{config}", "--checkpoint", "{checkpoint}"], "tiny.yaml"),
+        (["test", "{checkpoint}", "--dataset", "msrc", "--data", "{photos}", "--out", "out"], "image/"),
+        (["export", "{checkpoint}", "model.pth"], ".safetensors"),
+        (["train", "{config}", "--device", "gpu"], "gpu"),
+    ],
+)
+def test_a_mistake_is_one_line_and_status_2(arguments, words, photos, checkpoint, tiny_config, capsys, monkeypatch):
+    monkeypatch.chdir(photos.parent)
+    names = dict(photos=photos, checkpoint=checkpoint, config=tiny_config)
+    assert main([a.format(**names) for a in arguments]) == 2
+    assert words in error_of(capsys)
+
+
+def test_without_data_test_says_how_to_name_it(checkpoint, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["test", str(checkpoint), "--dataset", "msrc", "--out", str(tmp_path / "out")])
+    assert stopped.value.code == 2 and "--data" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), OSError(28, "No space left on device", "x")])
+def test_a_full_disk_is_one_line_with_or_without_a_file(error, photos, checkpoint, tmp_path, capsys, monkeypatch):
+    def full(*args, **options):
+        raise error
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    arguments = [str(photos), "--out", str(tmp_path / "out"), "--checkpoint", str(checkpoint)]
+    assert main(["segment", *arguments]) == 2
+    assert error_of(capsys).endswith("No space left on device")
+
+
+def test_a_device_beyond_the_last_is_one_line(tiny_config, capsys, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert main(["train", str(tiny_config), "--device", "cuda:9", "--dry-run"]) == 2
+    assert "sees 2 CUDA devices" in error_of(capsys)
+
+
+def test_segment_takes_files_and_folders_and_writes_masks(photos, checkpoint, tmp_path, capsys):
+    alone = tmp_path / "alone.png"
+    Image.fromarray(np.full((20, 24), 80, np.uint8)).save(alone)
+    out = tmp_path / "out"
+    assert main(["segment", str(alone), str(photos), "--out", str(out), "--checkpoint", str(checkpoint)]) == 0
+    printed = capsys.readouterr().out
+    assert "shared by 4 images" in printed and str(out) in printed
+    assert [line.split(":")[0].strip() for line in printed.splitlines() if line.startswith("  ")] == [
+        "alone.png", "img_1.jpg", "img_2.jpg", "img_10.jpg"  # a folder in natural order
+    ]
+    assert Image.open(out / "masks" / "img_10.png").size == (40, 32)
+    assert len(list((out / "overlays").iterdir())) == 4
+
+
+def test_segment_takes_a_single_image(photos, checkpoint, tmp_path, capsys):
+    arguments = [str(photos / "img_1.jpg"), "--out", str(tmp_path / "out"), "--checkpoint", str(checkpoint)]
+    assert main(["segment", *arguments]) == 0
+    assert "shared by 1 image," in capsys.readouterr().out
+
+
+def test_the_scripts_of_a_checkout_are_the_commands():
+    done = subprocess.run([sys.executable, str(ROOT / "test.py"), "--help"], capture_output=True, text=True, check=True)
+    assert "usage: ssnm test" in done.stdout
