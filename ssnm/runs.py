@@ -141,8 +141,8 @@ def find_resume(request: str | None, out: Path) -> Path | None:
     return Path(request) if request else None
 
 
-def dry_run(config: Config, device: torch.device) -> list[str]:
-    """Build data and model without training or downloading: what would be done, one line each.
+def dry_run(config: Config, device: torch.device, out: Path, resume: Path | None = None) -> list[str]:
+    """Build data and model without training or downloading: what `train_run` would do, one line each.
 
     Raises:
         MissingFileError: the backbone's weights are a file that is not there.
@@ -160,6 +160,7 @@ def dry_run(config: Config, device: torch.device) -> list[str]:
         f"training: {config.train.steps} steps of {config.train.batch_groups} x {config.data.group_size} images "
         f"on {device}",
         f"validation: {len(validator.ordinary)} held-out groups, {len(validator.contrasts)} two-category images",
+        f"run folder: {out}, " + (f"going on from {resume}" if resume else "a new run"),
         "dry run: nothing was written",
     ]
 

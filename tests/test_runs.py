@@ -1,7 +1,9 @@
 """A training run from config to folder: what is written, how it stops, goes on, and starts from other weights."""
 
+import argparse
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,7 +15,9 @@ import torch
 import yaml
 from PIL import Image
 
+from ssnm import runs
 from ssnm.cli import main
+from ssnm.commands.train import add_arguments, resume_command
 from ssnm.config import load_config
 from ssnm.data.procedural import write_procedural
 from ssnm.data.procedural_kinds import SEEN_KINDS
@@ -86,7 +90,16 @@ def test_a_dry_run_describes_the_run_and_writes_nothing(tiny_config, tmp_path, c
     assert main(["train", str(tiny_config), "--dry-run", "--set", "model.backbone.weights=pretrained"]) == 0
     printed = capsys.readouterr().out
     assert "trainable parameters, backbone mobilenetv2_035" in printed and "4 steps of 2 x 3 images" in printed
+    assert printed.splitlines()[-2:] == ["run folder: runs/tiny, a new run", "dry run: nothing was written"]
+    assert printed.index("weights: pretrained") < printed.index("\n\ndata: ")  # the config stands above the report
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_says_what_becomes_of_a_run_that_is_there(trained_run, tiny_config, capsys):
+    assert train(tiny_config, trained_run, "--dry-run", "--resume", "auto") == 0
+    assert f"going on from {trained_run / 'checkpoints' / 'last.pt'}\n" in capsys.readouterr().out
+    assert train(tiny_config, trained_run, "--dry-run") == 2
+    assert "already holds a run" in capsys.readouterr().err
 
 
 def test_a_dry_run_refuses_a_weights_file_that_is_not_there(tiny_config, tmp_path, capsys, monkeypatch):
@@ -135,8 +148,10 @@ def test_a_new_run_into_a_used_folder_is_refused(trained_run, tiny_config, capsy
     assert (trained_run / "log.jsonl").read_text() == before
 
 
-def test_resume_auto_goes_on_to_the_weights_of_an_uninterrupted_run(trained_run, tiny_config, tmp_path, monkeypatch):
-    """Stopped by a signal after step 2 of 4, then resumed: weights, log and best are those of one run."""
+def test_a_stopped_run_goes_on_to_the_weights_of_an_uninterrupted_one(
+    trained_run, tiny_config, tmp_path, monkeypatch, capsys
+):
+    """Stopped by a signal after step 2 of 4, then resumed as it says: weights, log and best are those of one run."""
     out, step = tmp_path / "run", loop.train_step
 
     def stopping_step(forward, loss_fn, batches, state, *further):
@@ -147,9 +162,11 @@ def test_resume_auto_goes_on_to_the_weights_of_an_uninterrupted_run(trained_run,
 
     with monkeypatch.context() as patch:
         patch.setattr(loop, "train_step", stopping_step)
-        assert train(tiny_config, out) == 130
+        assert train(tiny_config, out, "--set", "train.log_every=1") == 130
     assert torch.load(out / "checkpoints" / "last.pt", weights_only=True)["step"] == 2
-    assert train(tiny_config, out, "--resume", "auto") == 0
+    hint = shlex.split(capsys.readouterr().out.splitlines()[-1])
+    assert hint[:2] == ["ssnm", "train"] and "train.log_every=1" in hint
+    assert main(hint[1:]) == 0
     one, two = (weights_of(run / "checkpoints" / "last.pt") for run in (trained_run, out))
     assert all(torch.equal(one[k], two[k]) for k in one)
     assert [r["step"] for r in rows_of(out)] == [r["step"] for r in rows_of(trained_run)]
@@ -195,6 +212,39 @@ def test_init_from_and_resume_together_are_refused(trained_run, tiny_config, tmp
     assert "give one of them" in capsys.readouterr().err
 
 
+def resume_hint(*options: str) -> str:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    return resume_command(parser.parse_args(["my config.yaml", *options]), Path("runs/x"))
+
+
+def test_the_hint_repeats_the_options_and_the_launcher_of_the_run(monkeypatch):
+    for name in ("TORCHELASTIC_RUN_ID", "LOCAL_WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(sys, "argv", ["/env/bin/ssnm"])
+    end = "--resume auto --out runs/x"
+    assert resume_hint() == f"ssnm train 'my config.yaml' {end}"
+    given = ["--set", "a=1", "b=[]", "--set", "c={d: 2}", "--device", "cpu", "--deterministic"]
+    assert shlex.split(resume_hint(*given)) == ["ssnm", "train", "my config.yaml", *given, *end.split()]
+    assert resume_hint("--init-from", "x.pt") == resume_hint("--resume", "x.pt") == resume_hint()
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    assert resume_hint() == f"python train.py 'my config.yaml' {end}"
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert resume_hint() == f"torchrun --nproc_per_node=4 train.py 'my config.yaml' {end}"
+    monkeypatch.setattr(sys, "argv", ["/env/bin/ssnm"])
+    assert resume_hint() == f"torchrun --nproc_per_node=4 --no-python ssnm train 'my config.yaml' {end}"
+
+
+def test_an_interrupt_outside_the_steps_says_how_to_go_on_too(tiny_config, tmp_path, capsys, monkeypatch):
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runs, "_evaluate_further", interrupt)
+    assert train(tiny_config, tmp_path / "run") == 130
+    assert capsys.readouterr().err.endswith(f"--resume auto --out {tmp_path / 'run'}\ninterrupted\n")
+
+
 def wait_for(condition, process: subprocess.Popen, seconds: float = 120) -> None:
     begin = time.monotonic()
     while not condition():
@@ -208,6 +258,7 @@ def test_sigterm_saves_says_how_to_resume_and_the_resumed_run_finishes(tiny_conf
     command = [sys.executable, str(ROOT / "train.py"), str(tiny_config), "--out", str(out), "--device", "cpu"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     long = ["--set", "train.steps=100000", "validation.every=100000"]
+    long_again = f"--set {' '.join(long[1:])}"
     process = subprocess.Popen([*command, *long], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                                env=environment, cwd=tmp_path)
     try:
@@ -218,7 +269,8 @@ def test_sigterm_saves_says_how_to_resume_and_the_resumed_run_finishes(tiny_conf
     finally:
         process.kill()
     assert process.returncode == 130, errors
-    assert f"--resume auto --out {out}" in printed and "Traceback" not in errors
+    hint = f"python {ROOT / 'train.py'} {tiny_config} {long_again} --device cpu --resume auto --out {out}"
+    assert printed.splitlines()[-1] == hint and "Traceback" not in errors
     step = torch.load(out / "checkpoints" / "last.pt", weights_only=True)["step"]
     assert step >= 2
     assert train(tiny_config, out, "--resume", "auto", "--set", f"train.steps={step + 1}") == 0

@@ -8,6 +8,10 @@ which is the environment variable SSNM_DATA where it is set and ./data otherwise
 from __future__ import annotations
 
 import argparse
+import os
+import shlex
+import sys
+from functools import partial
 from pathlib import Path
 
 from ..config import config_to_yaml, load_config
@@ -48,19 +52,44 @@ def run(args: argparse.Namespace) -> int:
     if args.resume and args.init_from:
         raise ConfigError("--resume goes on with a run, --init-from starts a new one: give one of them")
     if args.dry_run:
-        device = pick_device(args.device)
-        lines = runs.dry_run(config, device)
+        lines = runs.dry_run(config, pick_device(args.device), out, runs.find_resume(args.resume, out))
         print("\n".join([config_to_yaml(config), *lines]))
         return 0
     processes, name = join(args.device)
-    resume = runs.find_resume(args.resume, out)
-    result = runs.train_run(config, out, pick_device(name), resume, args.init_from, processes=processes)
+    resume, say = runs.find_resume(args.resume, out), partial(print, flush=True)
+    try:
+        result = runs.train_run(config, out, pick_device(name), resume, args.init_from, say, processes)
+    except KeyboardInterrupt:  # outside the steps, or the second one
+        if processes.is_first and runs.find_resume("auto", out):
+            print(f"go on from the last checkpoint with:\n{resume_command(args, out)}", file=sys.stderr)
+        raise
     leave(processes)
     if not processes.is_first:
         return 0 if result.finished else 130
     if not result.finished:
-        print(f"stopped at step {result.step}; go on with: --resume auto --out {out}")
+        print(f"stopped at step {result.step}; go on with:\n{resume_command(args, out)}", flush=True)
         return 130
     for line in runs.final_report(result, out):
         print(line)
     return 0
+
+
+def resume_command(args: argparse.Namespace, out: Path) -> str:
+    """The whole command that goes on with the run in `out`, quoted for a shell; --init-from has done its part."""
+    command = [*_program(), args.config]
+    for group in args.overrides:
+        command += ["--set", *group]
+    if args.device:
+        command += ["--device", args.device]
+    if args.deterministic:
+        command += ["--deterministic"]
+    return shlex.join([*command, "--resume", "auto", "--out", str(out)])
+
+
+def _program() -> list[str]:
+    """How this process was started: from a checkout or an installed wheel, by hand or by torchrun."""
+    in_checkout = Path(sys.argv[0]).name == "train.py"
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return ["python", sys.argv[0]] if in_checkout else ["ssnm", "train"]
+    program = [sys.argv[0]] if in_checkout else ["--no-python", "ssnm", "train"]
+    return ["torchrun", f"--nproc_per_node={os.environ['LOCAL_WORLD_SIZE']}", *program]
