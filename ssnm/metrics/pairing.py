@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shlex
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,11 +54,12 @@ def find_pairs(
     folders = _class_folders(truth_root)
     extra = _foreign_folders(pred_dir, folders)
     pairs: list[Pair] = []
-    for category, truth_folder in _selected(folders, classes, truth_root).items():
+    selected = _selected(folders, classes, truth_root)
+    for category, truth_folder in selected.items():
         flat = truth_folder == truth_root and not (pred_dir / FLAT_CLASS).is_dir()
         map_folder = pred_dir if flat else pred_dir / category
         if not map_folder.is_dir():
-            raise MissingFileError(f"{map_folder}: no such folder of maps, but {truth_folder} has ground truth for it")
+            raise MissingFileError(_missing_folder_message(map_folder, selected))
         of_class, extra_of_class = _pair_class(category, map_folder, truth_folder)
         pairs += of_class
         extra += extra_of_class
@@ -140,6 +142,16 @@ def _pair_class(category: str, map_folder: Path, truth_folder: Path) -> tuple[li
     return pairs, [path for stem, path in maps.items() if stem not in truths]
 
 
+def _missing_folder_message(map_folder: Path, folders: dict[str, Path]) -> str:
+    message = f"{map_folder}: no such folder of maps, but {folders[map_folder.name]} has ground truth for it"
+    present = [name for name in folders if (map_folder.parent / name).is_dir()]
+    if not present:
+        return f"{message}, and no other class has maps; give the folder that holds the class folders"
+    absent = _count(set(folders) - set(present), "class folder")
+    rest = shlex.quote(",".join(present))
+    return f"{message} ({absent} missing); add the maps, or score only the others: --classes {rest}"
+
+
 def _missing_message(missing: list[str], map_folder: Path, truths: dict[str, Path]) -> str:
     wanted = map_folder / f"{missing[0]}.png"
     message = f"{wanted}: no map for the ground truth {truths[missing[0]]} ({_count(missing, 'map')} missing here)"
@@ -147,5 +159,5 @@ def _missing_message(missing: list[str], map_folder: Path, truths: dict[str, Pat
     return f"{message}; {other[0]} is there, but maps are read from PNG only" if other else message
 
 
-def _count(things: Sequence, noun: str) -> str:
+def _count(things: Collection, noun: str) -> str:
     return f"{len(things)} {noun}" + ("" if len(things) == 1 else "s")

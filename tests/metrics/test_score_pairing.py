@@ -76,6 +76,15 @@ def test_a_missing_class_folder_is_named(small_set):
     one_line(error)
 
 
+def test_a_missing_class_folder_comes_with_the_option_that_leaves_it_out(small_set):
+    shutil.rmtree(small_set / "pred" / "cow")
+    with pytest.raises(MissingFileError, match=r"1 class folder missing\); .* --classes cat$"):
+        find_pairs(small_set / "pred", small_set / "gt")
+    shutil.rmtree(small_set / "pred" / "cat")
+    with pytest.raises(MissingFileError, match="no other class has maps"):
+        find_pairs(small_set / "pred", small_set / "gt")
+
+
 def test_an_empty_class_folder_is_named(small_set):
     (small_set / "gt" / "dog").mkdir()
     (small_set / "pred" / "dog").mkdir()
