@@ -173,7 +173,8 @@ def build_validator(
 
 
 def build_predictor(model: nn.Module, config: Config, device: torch.device) -> Predictor:
-    return Predictor(model, config.data.size, device)
+    """At the side that the model was found to do best at, or was trained at."""
+    return Predictor(model, getattr(config.model, "test_size", 0) or config.data.size, device)
 
 
 def build_optimizer(model: SSNM | SSNMRelease, config: TrainConfig) -> torch.optim.Optimizer:

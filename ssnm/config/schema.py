@@ -47,10 +47,12 @@ class SemanticConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """The network; dim is D, the channels that are modulated."""
+    """The network; dim is D, the channels that are modulated. test_size: side of the square images that the trained
+    model is given by test, segment and group-use (scripts/calibrate.py chooses one); 0: data.size, as in training."""
 
     name: Literal["ssnm"] = "ssnm"
     dim: int = 512
+    test_size: int = 0
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     spatial: SpatialConfig = field(default_factory=SpatialConfig)
     semantic: SemanticConfig = field(default_factory=SemanticConfig)
@@ -242,6 +244,7 @@ def _check_ranges(config: Config) -> None:
     }
     if isinstance(model, ModelConfig):
         positive |= _values("model", model, "dim") | _values("model.semantic", model.semantic, "image_dim", "group_dim")
+        not_negative |= _values("model", model, "test_size")
         not_negative |= _values("model.backbone", model.backbone, "frozen_levels")
     if isinstance(loss, LossConfig):
         not_negative |= _values("loss", loss, "spa", "sem", "seg", "dice")
