@@ -91,9 +91,9 @@ def _be_process(work: Callable[[], None], rank: int, world: int, port: int, log:
         os._exit(status)
 
 
-def signal_to_rank_one(processes: Processes) -> None:
+def signal_to_the_last(processes: Processes) -> None:
     """SIGTERM reaches one process only, while it fetches its third batch."""
-    _at_batch(processes, 1, 2, lambda batch: os.kill(os.getpid(), signal.SIGTERM))
+    _at_batch(processes, processes.world - 1, 2, lambda batch: os.kill(os.getpid(), signal.SIGTERM))
 
 
 def failure_of_rank_one(processes: Processes) -> None:
@@ -101,6 +101,13 @@ def failure_of_rank_one(processes: Processes) -> None:
         raise RuntimeError("the disk of rank 1 burns")
 
     _at_batch(processes, 1, 2, fail)
+
+
+def failure_of_the_validation(processes: Processes) -> None:
+    def fail(*arguments):
+        raise RuntimeError(f"the validation of rank {processes.rank} burns")
+
+    factory.build_validator = lambda *arguments: fail
 
 
 def spoilt_batch_of_rank_one(processes: Processes) -> None:
@@ -128,17 +135,21 @@ def main(root: Path) -> None:
         "two_accumulating": (2, lambda: train(root / "two_accumulating", half)),
         "release_one": (1, lambda: train(root / "release_one", configured(**RELEASE_LOSS))),
         "release_two": (2, lambda: train(root / "release_two", configured(**RELEASE_LOSS))),
-        "stopped": (2, lambda: train(root / "resumed", configured(), signal_to_rank_one)),
+        "stopped": (2, lambda: train(root / "resumed", configured(), signal_to_the_last)),
         "resumed": (1, lambda: train(root / "resumed", configured())),
+        "stopped_alone": (1, lambda: train(root / "grown", configured(), signal_to_the_last)),
+        "grown": (2, lambda: train(root / "grown", configured())),
         "failing": (2, lambda: train(root / "failing", configured(), failure_of_rank_one)),
+        "failing_validation": (2, lambda: train(root / "failing_validation", configured(), failure_of_the_validation)),
         "spoilt": (2, lambda: train(root / "spoilt", configured(), spoilt_batch_of_rank_one)),
     }
-    status = {}
+    status, stopped_at = {}, {}
     for name, (world, work) in scenarios.items():
         status[name] = in_processes(work, world, root / name)
-        if name == "stopped":
-            state = torch.load(root / "resumed" / "checkpoints" / "last.pt", weights_only=True)
-            status["stopped_at"] = state["step"]
+        if name.startswith("stopped"):
+            run = "resumed" if name == "stopped" else "grown"
+            stopped_at[run] = torch.load(root / run / "checkpoints" / "last.pt", weights_only=True)["step"]
+    status["stopped_at"] = stopped_at
     (root / "status.json").write_text(json.dumps(status))
 
 

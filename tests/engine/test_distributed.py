@@ -56,7 +56,8 @@ def rows(runs: Path, name: str) -> list[dict]:
 
 
 @pytest.mark.parametrize(
-    "one, other", [("one", "two"), ("one", "two_accumulating"), ("release_one", "release_two"), ("one", "resumed")]
+    "one, other",
+    [("one", "two"), ("one", "two_accumulating"), ("release_one", "release_two"), ("one", "resumed"), ("one", "grown")],
 )
 def test_two_processes_train_to_the_weights_of_one(runs, status, one, other):
     assert status[one] + status[other] == [0] * len(status[one] + status[other])
@@ -83,12 +84,17 @@ def test_the_log_says_what_one_process_would_and_is_written_once(runs, status):
 
 
 def test_a_signal_to_one_process_stops_all_after_the_same_step(status):
-    assert status["stopped"] == [0, 0] and status["stopped_at"] == 3
+    assert status["stopped"] == [0, 0] and status["stopped_at"] == {"resumed": 3, "grown": 3}
 
 
 def test_a_process_that_fails_ends_the_others_with_an_error(runs, status):
     assert status["failing"] == [1, 1]  # and not -14, the alarm that ends a hang
     assert "the disk of rank 1 burns" in (runs / "failing.1.txt").read_text()
+
+
+def test_a_validation_that_fails_ends_those_who_wait_for_it(runs, status):
+    assert status["failing_validation"] == [1, 1]
+    assert "the validation of rank 0 burns" in (runs / "failing_validation.0.txt").read_text()
 
 
 def test_a_non_finite_loss_of_one_process_stops_all_and_is_dumped_by_the_one(runs, status):
@@ -160,11 +166,47 @@ def test_a_batch_that_cannot_be_shared_equally_is_refused():
         factory.build_loader(config, pool, 0, 0, 3)
 
 
-@pytest.mark.slow
-def test_torchrun_trains_with_two_processes(tmp_path):
-    options = ["train.steps=2", "data.workers=0", "validation.groups=2", "validation.two_category_images=0",
-               "evaluate.sources=[]"]
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "train.py",
-               "configs/quickstart.yaml", "--device", "cpu", "--out", tmp_path / "run", "--set", *options]
-    subprocess.run(command, cwd=ROOT, env=environment(), check=True, timeout=600)
-    assert torch.load(tmp_path / "run" / "checkpoints" / "last.pt", weights_only=True)["step"] == 2
+# By the launcher
+
+
+def torchrun(script: Path, *arguments) -> subprocess.CompletedProcess:
+    """Two processes; a run that hangs ends the test."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    return subprocess.run([*launcher, script, *arguments], env=environment(), capture_output=True, text=True,
+                          timeout=300)
+
+
+def test_torchrun_trains_with_two_processes_of_which_one_speaks(tiny_config, tmp_path):
+    done = torchrun(ROOT / "train.py", tiny_config, "--device", "cpu", "--out", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    assert last(tmp_path, "run")["step"] == 4
+    assert done.stdout.count("\ndone: step 4;") == 1 and done.stderr.count("step 4/4 ") == 1
+
+
+FAILING = """\
+import os, sys
+from ssnm import factory
+from ssnm.cli import main
+from ssnm.errors import DataError
+
+build = factory.build_loader
+
+def loader(*arguments):
+    for count, batch in enumerate(build(*arguments)):
+        if os.environ["RANK"] == "1" and count == 2:
+            raise DataError("the disk of rank 1 burns")
+        yield batch
+
+factory.build_loader = loader
+sys.exit(main(["train", *sys.argv[1:]]))
+"""
+
+
+def test_torchrun_ends_with_the_error_of_the_process_that_failed(tiny_config, tmp_path):
+    script = tmp_path / "failing.py"
+    script.write_text(FAILING)
+    endless = ["--set", "train.steps=1000000", "validation.every=1000000"]
+    done = torchrun(script, tiny_config, "--device", "cpu", "--out", tmp_path / "run", *endless)
+    assert done.returncode != 0
+    assert "error: the disk of rank 1 burns" in done.stderr.splitlines()
+    assert "step 2/1000000 " in done.stderr and "step 3/1000000 " not in done.stderr

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import ssnm
@@ -239,19 +240,25 @@ def test_processes_share_whole_calls_and_every_group_is_predicted_once(checkpoin
     assert Counter(group for share in shares for call in share for group in call) == Counter(groups)
 
 
-@pytest.mark.slow
-def test_two_processes_write_the_bytes_and_scores_of_one(checkpoint, written_set, tmp_path):
-    script = [str(ROOT / "test.py"), str(checkpoint), "--dataset", "folder", "--data", str(written_set),
-              "--device", "cpu", "--group-size", "16"]
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    printed = {}
-    for name, command in (("one", [sys.executable]), ("two", launcher)):
-        done = subprocess.run([*command, *script, "--out", str(tmp_path / name)], env=environment, text=True,
-                              capture_output=True, timeout=300)
-        assert done.returncode == 0, done.stderr[-2000:]
-        printed[name] = done.stdout.replace(str(tmp_path / name), "")
-    assert printed["one"] == printed["two"]
+@pytest.fixture
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_two_processes_of_torchrun_write_the_bytes_and_scores_of_one(
+    checkpoint, written_set, tmp_path, capsys, one_thread
+):
+    assert run_test(checkpoint, written_set, tmp_path / "one", "--group-size", "16") == 0
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", ROOT / "test.py",
+               checkpoint, "--dataset", "folder", "--data", written_set, "--device", "cpu", "--group-size", "16",
+               "--out", tmp_path / "two"]
+    done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, text=True, capture_output=True,
+                          timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.replace(str(tmp_path / "two"), "") == capsys.readouterr().out.replace(str(tmp_path / "one"), "")
     files = sorted(p.relative_to(tmp_path / "one") for p in (tmp_path / "one").rglob("*") if p.is_file())
     assert files == sorted(p.relative_to(tmp_path / "two") for p in (tmp_path / "two").rglob("*") if p.is_file())
     differing = [f for f in files if (tmp_path / "one" / f).read_bytes() != (tmp_path / "two" / f).read_bytes()]
