@@ -3,10 +3,10 @@
     python scripts/kill_and_resume.py --kills 50
 
 Every attempt is a process of its own that really dies: by SIGTERM or SIGKILL at a random time, or by SIGKILL half-way
-through the writing of a checkpoint, or just before the new checkpoint takes the old one's name. A run is killed up to
-three times, then finishes. Its end is right if every tensor of last.pt and best.pt (weights, optimiser, average, RNG)
-has the same bits as in the undisturbed run and log.jsonl the same rows, time figures aside. CPU, one thread, POSIX.
-Prints a table; exit status 1 if a run ended differently.
+through the writing of a checkpoint, or just before the new checkpoint takes the old one's name. Only attempts that
+met an unfinished run count. A run is killed up to three times, then finishes. Its end is right if every tensor of
+last.pt and best.pt (weights, optimiser, average, RNG) has the same bits as in the undisturbed run and log.jsonl the
+same rows, time figures aside. CPU, one thread, POSIX. Prints a table; exit status 1 if a run ended differently.
 """
 
 from __future__ import annotations
@@ -123,7 +123,15 @@ def attempt(config: Config, out: Path, kind: str, rng: random.Random, duration: 
     when = f"write {number}" if "in a" in kind or "before" in kind else f"{delay:.2f} s"
     if os.WIFSIGNALED(status):
         return when, f"killed by {signal.Signals(os.WTERMSIG(status)).name}"
-    return when, "ended by itself" if os.WEXITSTATUS(status) == 0 else f"FAILED with status {os.WEXITSTATUS(status)}"
+    if os.WEXITSTATUS(status):
+        return when, f"FAILED with status {os.WEXITSTATUS(status)}"
+    return when, "ended before the signal" if has_ended(out) else "saved and stopped"
+
+
+def has_ended(out: Path) -> bool:
+    """Whether the run reached its end: the summary is the last file it writes."""
+    summary = out / "summary.json"
+    return summary.exists() and json.loads(summary.read_text())["finished"]
 
 
 def differences(one: Path, other: Path) -> list[str]:
@@ -184,11 +192,14 @@ def main() -> int:
             out = root / f"run_{run}"
             for _ in range(min(rng.randint(1, 3), args.kills - kills)):
                 kind = KINDS[kills % len(KINDS)]
-                kills += 1
                 when, outcome = attempt(config, out, kind, rng, duration)
-                killed += outcome.startswith("killed")
+                counts = not has_ended(out)
+                kills += counts
+                killed += counts and outcome == "killed by SIGKILL"
                 wrong += outcome.startswith("FAILED")
-                print(f"{kills:>3}  {run:>3}  {kind:<26}  {when:<8}  {outcome}", flush=True)
+                print(f"{kills if counts else '-':>3}  {run:>3}  {kind:<26}  {when:<8}  {outcome}", flush=True)
+                if not counts:
+                    break
             finish(config, out)
             found = differences(root / "undisturbed", out)
             wrong += bool(found)
