@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Protocol, Sequence
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from torch import Tensor
@@ -76,9 +77,16 @@ class GroupBatch:
 
     def to(self, device, non_blocking: bool = True) -> "GroupBatch":
         """The same batch with every tensor on `device`."""
-        tensors = [f.name for f in fields(self) if f.name not in ("names", "bad")]
-        moved = {name: getattr(self, name).to(device, non_blocking=non_blocking) for name in tensors}
-        return replace(self, **moved)
+        return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> "GroupBatch":
+        """The same batch in page-locked memory, from which a copy to a device does not hold up the host. Called by
+        torch's DataLoader, which does not look into records by itself."""
+        return self._each(lambda tensor: tensor.pin_memory())
+
+    def _each(self, change: "Callable[[Tensor], Tensor]") -> "GroupBatch":
+        names = [f.name for f in fields(self) if f.name not in ("names", "bad")]
+        return replace(self, **{name: change(getattr(self, name)) for name in names})
 
     @property
     def num_images(self) -> int:

@@ -16,8 +16,8 @@ from typing import Any, Callable, Iterable, Iterator
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from .average import MovingAverage
 from .distributed import Processes
 from .meter import Meter
 from .nonfinite import FiniteGuard, NonFiniteLoss
@@ -57,7 +57,7 @@ class TrainState:
     optimizer: torch.optim.Optimizer
     schedule: Schedule
     step: int = 0
-    ema: AveragedModel | None = None
+    ema: MovingAverage | None = None
     best: dict[str, float] = field(default_factory=dict)
     scores: dict[str, float] = field(default_factory=dict)
     meter: Meter = field(default_factory=Meter)
@@ -72,7 +72,7 @@ class TrainState:
             "step": self.step,
             "model": self.model.state_dict(),
             "ema": self.ema.module.state_dict() if self.ema is not None else None,
-            "ema_updates": int(self.ema.n_averaged) if self.ema is not None else 0,
+            "ema_updates": self.ema.n_averaged if self.ema is not None else 0,
             "optimizer": self.optimizer.state_dict(),
             "best": dict(self.best),
             "scores": dict(self.scores),
@@ -93,7 +93,7 @@ class TrainState:
         if self.ema is not None:
             self.ema.module.load_state_dict(state["ema"] or state["model"])
             # 0 would make the next update a copy of the weights instead of an average
-            self.ema.n_averaged.fill_(state.get("ema_updates") or state["step"])
+            self.ema.n_averaged = state.get("ema_updates") or state["step"]
         torch.set_rng_state(state["torch_rng"])
         if torch.cuda.is_available() and len(state.get("cuda_rng", ())) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all(state["cuda_rng"])
@@ -108,11 +108,11 @@ class TrainState:
         return {**saved, "param_groups": groups}
 
 
-def make_ema(model: nn.Module, decay: float) -> AveragedModel | None:
+def make_ema(model: nn.Module, decay: float) -> MovingAverage | None:
     """An exponential moving average of parameters and buffers, or None for decay 0."""
     if not decay:
         return None
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    return MovingAverage(model, decay)
 
 
 def train_step(

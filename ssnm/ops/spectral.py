@@ -136,8 +136,12 @@ def largest_eigenpair(matrix: Tensor, floor: float) -> tuple[Tensor, Tensor]:
     return vector.masked_fill(~usable[:, None], nan), value.masked_fill(~usable, nan)
 
 
+@torch.library.custom_op("ssnm::certified_eigenpair", mutates_args=())
 def _by_certified_krylov(matrix: Tensor, floor: float) -> tuple[Tensor, Tensor]:
-    """The Krylov method where it can prove its result, `eigh` for the other groups and for small matrices."""
+    """The Krylov method where it can prove its result, `eigh` for the other groups and for small matrices.
+
+    It decides on the host, so it is one operator that torch.compile does not look into: no graph break.
+    """
     certain = torch.zeros(matrix.shape[0], dtype=torch.bool)
     vector, value = matrix.new_empty(matrix.shape[:2]), matrix.new_empty(matrix.shape[0])
     if matrix.shape[-1] > 2 * KRYLOV_BLOCK * KRYLOV_DEPTH:
@@ -146,6 +150,11 @@ def _by_certified_krylov(matrix: Tensor, floor: float) -> tuple[Tensor, Tensor]:
         values, vectors = torch.linalg.eigh(matrix[~certain])
         vector[~certain], value[~certain] = vectors[..., -1], values[:, -1]
     return vector, value
+
+
+@_by_certified_krylov.register_fake
+def _(matrix: Tensor, floor: float) -> tuple[Tensor, Tensor]:
+    return matrix.new_empty(matrix.shape[:2]), matrix.new_empty(matrix.shape[0])
 
 
 def krylov_eigenpair(matrix: Tensor, floor: float) -> tuple[Tensor, Tensor, Tensor]:
