@@ -12,7 +12,6 @@ from typing import Iterator, Sequence
 import numpy as np
 import torch
 from torch import distributed
-from tqdm import tqdm
 
 from .data.testsets import TestSet
 from .engine.runtime import git_commit
@@ -26,6 +25,7 @@ from .inference.testing import (
     write_run_record,
     write_test_set,
 )
+from .logs import count_progress
 from .pretrained import from_pretrained
 
 
@@ -71,7 +71,7 @@ class TestJob:
         out.mkdir(parents=True, exist_ok=True)
         mine = share_of_process(groups, predictor, rank, world)
         count = sum(group.new for call in mine for group in call)
-        with tqdm(total=count, unit="image", disable=rank > 0, desc=self.test_set.name) as bar:
+        with count_progress(count, "image", self.test_set.name, hidden=rank > 0) as bar:
             spatial = write_test_set(predictor, mine, out, self.overlays, bar.update)
         spatial = _gather(spatial)
         if rank == 0:
