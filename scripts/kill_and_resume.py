@@ -108,9 +108,8 @@ def die_before_rename(number: int) -> None:
     checkpoint.os.replace = replace
 
 
-def attempt(config: Config, out: Path, kind: str, rng: random.Random, duration: float) -> tuple[str, str]:
-    """One process that is killed; (when it was to die, what became of it)."""
-    number, delay = rng.randint(1, 3), rng.uniform(0, 1.1 * duration)
+def attempt(config: Config, out: Path, kind: str, number: int, delay: float) -> tuple[str, str]:
+    """One process that is killed, at its `number`-th write or after `delay` seconds; (when, what became of it)."""
     if kind == KINDS[2]:
         child = in_child(lambda: (die_in_write(number), train(config, out)))
     elif kind == KINDS[3]:
@@ -190,15 +189,16 @@ def main() -> int:
         while kills < args.kills:
             run += 1
             out = root / f"run_{run}"
-            for _ in range(min(rng.randint(1, 3), args.kills - kills)):
-                kind = KINDS[kills % len(KINDS)]
-                when, outcome = attempt(config, out, kind, rng, duration)
+            for earlier in range(min(rng.randint(1, 3), args.kills - kills)):
+                kind, delay = KINDS[kills % len(KINDS)], rng.uniform(0, duration)
+                when, outcome = attempt(config, out, kind, rng.randint(1, 3), delay)
                 counts = not has_ended(out)
                 kills += counts
                 killed += counts and outcome == "killed by SIGKILL"
                 wrong += outcome.startswith("FAILED")
                 print(f"{kills if counts else '-':>3}  {run:>3}  {kind:<26}  {when:<8}  {outcome}", flush=True)
                 if not counts:
+                    duration = duration if earlier else min(duration, delay)  # the machine has become faster
                     break
             finish(config, out)
             found = differences(root / "undisturbed", out)
