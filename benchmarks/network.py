@@ -1,20 +1,27 @@
-"""Forward, training step and their floor: python benchmarks/run.py --only network [--device cuda]
+"""Forward, training step and their floor: python benchmarks/run.py --only network [--device cuda] [--models NAME ...]
 
 Two floors of a training step: its convolutions and products at the machine's own measured rate of one large product,
-and its layers' values at the machine's own measured rate of a copy. The larger one bounds an unfused program.
+and its layers' values at the machine's own measured rate of a copy. The larger one bounds an unfused program; a
+compiled one fuses layers and may go below the second. Every row is measured in a process of its own. Weights are
+random, batches too: neither changes the time.
 """
 
 from __future__ import annotations
 
 import statistics
 import time
+from dataclasses import dataclass
+from itertools import product
 from typing import Any, Callable
 
 import torch
+from measuring import alone, peak_gib, synchronise, timed
 from torch.utils.flop_counter import FlopCounterMode
 
 from ssnm.contracts import GroupBatch
 from ssnm.engine.loop import LoopOptions, TrainState, train_step
+from ssnm.engine.nonfinite import FiniteGuard
+from ssnm.engine.runtime import set_determinism
 from ssnm.engine.schedule import Schedule
 from ssnm.losses.coseg import CosegCriterion
 from ssnm.models.backbones import Backbone, count_parameters
@@ -22,6 +29,7 @@ from ssnm.models.ssnm import SSNM, SpatialModulator
 
 MODELS = {"mobilenetv2_100": 128, "hrnet_w32": 512, "vgg16": 512}  # backbone -> D
 LABELS = 78
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def build(backbone: str) -> SSNM:
@@ -40,17 +48,31 @@ def random_batch(groups: int, images: int, size: int, device: torch.device) -> G
     ).to(device)
 
 
-def timed(run: Callable[[], Any], device: torch.device, repeats: int, warm_up: int = 2) -> list[float]:
-    """Seconds of each repeat, after warm-up, synchronised."""
-    seconds = []
-    for index in range(warm_up + repeats):
-        _synchronise(device)
-        begin = time.perf_counter()
-        run()
-        _synchronise(device)
-        if index >= warm_up:
-            seconds.append(time.perf_counter() - begin)
-    return seconds
+@dataclass(frozen=True)
+class Training:
+    """A network, a batch on its device and all that a step needs, with the options of configs for that device."""
+
+    model: SSNM
+    batch: GroupBatch
+    state: TrainState
+    options: LoopOptions
+    criterion: CosegCriterion
+
+    @classmethod
+    def make(cls, backbone: str, precision: str, device: torch.device, groups: int, images: int, size: int):
+        set_determinism(False)  # as in a run: cuDNN may choose its kernels
+        torch.manual_seed(0)
+        model = build(backbone).to(device, memory_format=torch.channels_last).train()
+        weights = [{"params": list(model.parameters()), "base_lr": 1e-4, "lr": 1e-4}]
+        optimizer = torch.optim.Adam(weights, fused=device.type == "cuda")
+        state = TrainState(model, optimizer, Schedule("constant", 1_000_000))
+        options = LoopOptions(steps=1_000_000, precision=precision)
+        criterion = CosegCriterion(spa_reduction="mean")
+        return cls(model, random_batch(groups, images, size, device), state, options, criterion)
+
+    def step(self, network: torch.nn.Module, guard: FiniteGuard | None = None) -> None:
+        """One training step; network: the model, or the model compiled."""
+        train_step(lambda b: network(b.images), self.criterion, [self.batch], self.state, self.options, guard)
 
 
 def cost_per_image(backbone: str, size: int) -> tuple[float, float]:
@@ -83,10 +105,15 @@ def copy_rate(device: torch.device) -> float:
 
 
 def product_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """Measured FLOP/s of one large square matrix product."""
+    """Measured FLOP/s of one large square matrix product; float32 in TF32 where convolutions are (CUDA)."""
     side = 8192 if device.type == "cuda" else 1536
     a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
-    return 2 * side**3 / statistics.median(timed(lambda: a @ b, device, 5))
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32
+    try:
+        return 2 * side**3 / statistics.median(timed(lambda: a @ b, device, 5))
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
 
 
 def measure(
@@ -96,53 +123,52 @@ def measure(
     images: int = 5,
     repeats: int = 3,
     models: tuple[str, ...] = tuple(MODELS),
+    compiled: tuple[bool, ...] = (False,),
 ) -> dict[str, Any]:
-    """Rows per model and precision: forward and step seconds (median, spread), images/s, share of the spatial
-    modulator, peak memory, the two floors and the ratio of the step to the larger one."""
+    """Rows per model, precision and mode (eager or compiled): seconds of a step (median, spread; the first one, which
+    compiles) and of a forward pass, images/s, share of the spatial modulator, peak memory, the two floors and the
+    ratio of the step to the larger one."""
     where = torch.device(device)
     rows = []
     bandwidth = copy_rate(where)
+    rates = {precision: product_rate(where, dtype) for precision, dtype in PRECISIONS.items()}
     for backbone in models:
         operations, values = (3 * groups * images * cost for cost in cost_per_image(backbone, size))
-        for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-            row = _measure_model(backbone, precision, where, size, groups, images, repeats)
-            compute_floor = operations / product_rate(where, dtype)
+        for (precision, dtype), mode in product(PRECISIONS.items(), compiled):
+            row = alone(measure_model, backbone, precision, mode, device, size, groups, images, repeats)
+            compute_floor = operations / rates[precision]
             memory_floor = values * dtype.itemsize / bandwidth
             floors = {"step_gflop": operations / 1e9, "step_gb": values * dtype.itemsize / 1e9,
                       "compute_floor_s": compute_floor, "memory_floor_s": memory_floor}
             ratio = row["step_s"] / max(compute_floor, memory_floor)
-            rows.append({"model": backbone, "precision": precision, **row, **floors, "step_over_floor": ratio})
+            names = {"model": backbone, "precision": precision, "mode": "compiled" if mode else "eager"}
+            rows.append({**names, **row, **floors, "step_over_floor": ratio})
     return {"name": "network", "batch": f"{groups} x {images} x {size}", "rows": rows}
 
 
-def _measure_model(
-    backbone: str, precision: str, device: torch.device, size: int, groups: int, images: int, repeats: int
-) -> dict[str, float]:
-    torch.manual_seed(0)
-    model = build(backbone).to(device, memory_format=torch.channels_last).train()
-    batch = random_batch(groups, images, size, device)
-    optimizer = torch.optim.Adam([{"params": list(model.parameters()), "base_lr": 1e-4, "lr": 1e-4}])
-    state = TrainState(model, optimizer, Schedule("constant", 1_000_000))
-    options = LoopOptions(steps=1_000_000, precision=precision)
-    criterion = CosegCriterion(spa_reduction="mean")
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-    step = timed(lambda: train_step(lambda b: model(b.images), criterion, [batch], state, options), device, repeats)
-    peak = torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else float("nan")
-
-    def forward() -> None:
-        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            model(batch.images)
-
-    model.eval()
-    ahead = timed(forward, device, repeats)
-    phi = torch.randn(groups, images, MODELS[backbone], -(-size // 32), -(-size // 32), device=device)
-    spatial = timed(lambda: model.spatial(phi), device, repeats)
+def measure_model(
+    backbone: str, precision: str, compiled: bool, device: str, size: int, groups: int, images: int, repeats: int
+) -> dict[str, float | None]:
+    """What a row of :func:`measure` says of one model, without the floors. Compiled: no separate forward pass."""
+    where, guard = torch.device(device), FiniteGuard()
+    training = Training.make(backbone, precision, where, groups, images, size)
+    model = training.model
+    network = torch.compile(model) if compiled else model
+    begin = time.perf_counter()
+    training.step(network, guard)
+    synchronise(where)
+    first = time.perf_counter() - begin
+    step = timed(lambda: training.step(network, guard), where, repeats, warm_up=5 if where.type == "cuda" else 0)
+    peak = peak_gib(where)
+    ahead = None if compiled else statistics.median(timed(_forward(training, precision), where, repeats, warm_up=1))
+    phi = torch.randn(groups, images, MODELS[backbone], -(-size // 32), -(-size // 32), device=where)
+    spatial = timed(lambda: model.spatial(phi), where, repeats)
     median = statistics.median(step)
     return {
         "parameters_m": count_parameters(model) / 1e6,
-        "forward_s": statistics.median(ahead),
-        "forward_images_per_s": groups * images / statistics.median(ahead),
+        "forward_s": ahead,
+        "forward_images_per_s": None if ahead is None else groups * images / ahead,
+        "first_step_s": first,
         "step_s": median,
         "step_spread_s": max(step) - min(step),
         "images_per_s": groups * images / median,
@@ -151,6 +177,12 @@ def _measure_model(
     }
 
 
-def _synchronise(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
+def _forward(training: Training, precision: str) -> Callable[[], None]:
+    """The forward pass of a test, in the precision of the training."""
+    model, images = training.model.eval(), training.batch.images
+
+    def run() -> None:
+        with torch.inference_mode(), torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bf16"):
+            model(images)
+
+    return run

@@ -1,8 +1,8 @@
 """Every benchmark by one command: python benchmarks/run.py [--only NAME ...] [--device cpu|cuda] [--out FILE.json]
 
-Prints a table per benchmark with machine, date and commit, and writes JSON. Medians after warm-up, with spread;
-devices are synchronised. In a checkout that is not installed, put PYTHONPATH=. before it. These are
-measurements of one machine at one time: compare rows of one run.
+Prints tables per benchmark with machine, date and commit, and writes JSON after each. Medians after warm-up, with
+spread; devices are synchronised. In a checkout that is not installed, put PYTHONPATH=. before it. These are
+measurements of one machine at one time: compare rows of one run. A benchmark that fails is told and the others run.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ import argparse
 import dataclasses
 import datetime
 import json
+import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Any, Callable
 
@@ -23,71 +25,111 @@ from ssnm.engine.runtime import environment  # noqa: E402
 from ssnm.metrics.tables import markdown_table  # noqa: E402
 
 
-def _start_up(device: str) -> dict[str, Any]:
+def _start_up(args: argparse.Namespace) -> dict[str, Any]:
     import start_up
 
     return start_up.measure()
 
 
-def _solver(device: str) -> dict[str, Any]:
+def _solver(args: argparse.Namespace) -> dict[str, Any]:
     import solver
 
-    return {"name": "solver", "rows": [dataclasses.asdict(row) for row in solver.measure(device)]}
+    rows = [dataclasses.asdict(row) for row in solver.measure(args.device)]
+    return {"name": "solver", "rows": rows, "tables": {"growth": solver.growth(args.device)}}
 
 
-def _network(device: str) -> dict[str, Any]:
+def _network(args: argparse.Namespace) -> dict[str, Any]:
     import network
 
-    return network.measure(device) if device == "cuda" else network.measure(device, groups=1, repeats=2)
+    models = tuple(args.models or network.MODELS)
+    compiled = (False, True) if args.compile else (False,)
+    if args.device == "cuda":
+        return network.measure("cuda", repeats=20, models=models, compiled=compiled)
+    return network.measure("cpu", groups=1, repeats=2, models=models, compiled=compiled)
 
 
-def _scoring(device: str) -> dict[str, Any]:
+def _profile(args: argparse.Namespace) -> dict[str, Any]:
+    import profile_step
+
+    models = tuple(args.models or profile_step.MODELS)
+    if args.device == "cuda":
+        return profile_step.measure("cuda", groups=4, models=models, repeats=10, warm_up=5, steps=5)
+    return profile_step.measure("cpu", models=models)
+
+
+def _inference(args: argparse.Namespace) -> dict[str, Any]:
+    import inference
+
+    models = tuple(args.models or inference.MODELS)
+    if args.device == "cuda":
+        cases = ((1, 5), (4, 5), (20, 5), (1, 1000))
+        return inference.measure("cuda", models, cases, repeats=5)
+    return inference.measure("cpu", models)
+
+
+def _scoring(args: argparse.Namespace) -> dict[str, Any]:
     import scoring
 
     return scoring.measure()
 
 
-def _segment(device: str) -> dict[str, Any]:
+def _segment(args: argparse.Namespace) -> dict[str, Any]:
     import segment_group
 
-    return segment_group.measure()
+    return segment_group.measure(device=args.device)
 
 
-def _loader(device: str) -> dict[str, Any]:
+def _loader(args: argparse.Namespace) -> dict[str, Any]:
     import loader
 
-    return loader.measure()
+    data = Path(os.environ["SSNM_DATA"]) / "COCO_mini549" if os.environ.get("SSNM_DATA") else None
+    workers = [n for n in (0, 1, 2, 4, 8) if n <= (os.cpu_count() or 1)]
+    return loader.measure(data, seconds=6.0, workers=workers)
 
 
-BENCHMARKS: dict[str, Callable[[str], dict[str, Any]]] = {
+BENCHMARKS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "start_up": _start_up,
     "solver": _solver,
     "network": _network,
+    "profile": _profile,
+    "inference": _inference,
     "loader": _loader,
     "scoring": _scoring,
     "segment": _segment,
 }
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=BENCHMARKS, default=list(BENCHMARKS), metavar="NAME",
                         help=f"some of: {', '.join(BENCHMARKS)}")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--models", nargs="+", metavar="NAME", help="of network, profile, inference: timm names")
+    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=None,
+                        help="network: also torch.compile; default: on CUDA only, compiling takes minutes on a CPU")
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks.json"))
-    args = parser.parse_args()
-    facts = {"date": datetime.date.today().isoformat(), **environment(torch.device(args.device))}
+    args = parser.parse_args(argv)
+    args.compile = args.device == "cuda" if args.compile is None else args.compile
+    facts = {"date": datetime.date.today().isoformat(), **environment(torch.device(args.device)),
+             "threads": torch.get_num_threads()}
     print(", ".join(f"{key} {value}" for key, value in facts.items()))
-    results = []
+    results, failed = [], []
     for name in args.only:
-        result = BENCHMARKS[name](args.device)
+        try:
+            result = BENCHMARKS[name](args)
+        except Exception:  # a long run on a machine that is lent: keep what the others give
+            traceback.print_exc()
+            failed.append(name)
+            continue
         results.append(result)
         print(f"\n## {name}" + (f" ({result['batch']})" if "batch" in result else "") + "\n")
         print(table(result["rows"]))
+        for title, rows in result.get("tables", {}).items():
+            print(f"\n### {title}\n\n{table(rows)}", flush=True)
         args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.write_text(json.dumps({"environment": facts, "results": results}, indent=1) + "\n")
-    print(f"\nwritten to {args.out}")
-    return 0
+    print(f"\nwritten to {args.out}" + (f"; failed: {', '.join(failed)}" if failed else ""))
+    return 1 if failed else 0
 
 
 def table(rows: list[dict[str, Any]]) -> str:

@@ -24,6 +24,7 @@ from ssnm.ops.adam200 import adam200
 
 SIZES = ((4, 245), (4, 3920), (1, 4900), (1, 78400))
 CHANNELS = (128, 512)
+GROWTH = (5, 50, 125, 250, 500, 1000)  # images in one group
 REPEATS, SLOW_SECONDS = 7, 1.0
 
 
@@ -159,6 +160,18 @@ def measure(device: str, sizes: tuple = SIZES, channels: tuple = CHANNELS) -> li
     return rows
 
 
+def growth(device: str, images: tuple = GROWTH, channels: tuple = CHANNELS, positions: int = 49) -> list[dict]:
+    """Time of the spatial mask of one group of so many images of 7 x 7 positions: per image it must not grow."""
+    rows = []
+    for dim in channels:
+        for count in images:
+            x = make_descriptors("clustered", 1, count * positions, dim, device)
+            median, spread, fastest = timed(partial(spectral.leading_eigenvector, x), device)
+            rows.append({"images": count, "descriptors": count * positions, "channels": dim, "milliseconds": median,
+                         "spread": spread, "fastest": fastest, "fastest_per_image": fastest / count})
+    return rows
+
+
 def print_table(rows: list[Row]) -> None:
     print(f"{'B x M':>9} {'D':>4} {'group':<10}{'method':<28}{'median ms':>10}{'spread':>9}{'fastest':>9}"
           f"{'1 - |cos|':>12}{'d lambda':>11}")
@@ -180,6 +193,8 @@ def main() -> None:
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.processor() or "CPU"
     print(f"{device} ({name}), {torch.get_num_threads()} CPU threads, torch {torch.__version__}, float64 inside")
     print_table(measure(device, sizes))
+    for row in growth(device):
+        print("  ".join(f"{key} {value:.4g}" for key, value in row.items()))
 
 
 if __name__ == "__main__":
