@@ -157,6 +157,20 @@ def test_a_full_disk_loses_neither_checkpoint(tmp_path):
         assert load_training(tmp_path / name)["step"] == 3
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full stands for a full disk: Linux only")
+def test_a_run_stopped_by_a_full_disk_goes_on_when_there_is_room(tmp_path):
+    trained(tmp_path, tiny(steps=2))
+    last = tmp_path / "checkpoints" / "last.pt"
+    before = last.read_bytes()
+    (last.parent / ".last.pt.writing").symlink_to("/dev/full")
+    with pytest.raises(CheckpointError, match="No space left on device"):
+        trained(tmp_path, tiny(steps=4), last)
+    assert last.read_bytes() == before
+    assert trained(tmp_path, tiny(steps=4), last)["step"] == 4
+    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "loss/total" in row] == [2, 4]
+
+
 def test_a_half_written_checkpoint_of_a_killed_run_is_in_nobodys_way(tmp_path):
     (tmp_path / ".last.pt.writing").write_bytes(b"half of a checkpoint")
     save_training(tmp_path / "last.pt", {"step": 1})
