@@ -77,5 +77,5 @@ def test_a_model_of_the_release_is_refused(monkeypatch, checkpoint, tmp_path):
     release = config_from_dict({"model": {"name": "ssnm_release"}, "data": {"size": 224, "group_size": 5}})
     monkeypatch.setattr(script.factory, "model_from_file", lambda file, where: (None, release))
     monkeypatch.setattr(script, "load_model_file", lambda path: source)
-    with pytest.raises(CheckpointError, match="paper variant"):
+    with pytest.raises(CheckpointError, match="paper-variant"):
         script.main([str(checkpoint), "--out", str(tmp_path / "m.safetensors")])
