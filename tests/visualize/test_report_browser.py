@@ -2,7 +2,9 @@
 
 import os
 import shutil
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 
 import pytest
@@ -39,9 +41,9 @@ def browser(tmp_path_factory):
 class Page:
     """A report in the browser: what a person sees and does."""
 
-    def __init__(self, browser, path) -> None:
+    def __init__(self, browser, address) -> None:
         self.browser = browser
-        browser.get(path.as_uri())
+        browser.get(address if isinstance(address, str) else address.as_uri())
         self.wait_drawn()
 
     def script(self, code, *arguments):
@@ -119,6 +121,37 @@ def page(browser, one_run_file):
 def comparison(browser, two_run_file):
     page = Page(browser, two_run_file)
     yield page
+    assert page.errors() == []
+
+
+@pytest.fixture
+def slow_address(one_run_file):
+    """The report from a server that pauses in the middle of the first image's layers."""
+    content = one_run_file.read_bytes()
+    middle = content.index(b'id="layers-0"') + 200
+
+    class Pausing(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html; charset=utf-8")
+            self.end_headers()
+            if self.path == "/report.html":
+                self.wfile.write(content[:middle])
+                self.wfile.flush()
+                time.sleep(1)
+                self.wfile.write(content[middle:])
+
+        def log_message(self, *arguments):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Pausing)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/report.html"
+    server.shutdown()
+
+
+def test_a_page_that_arrives_in_pieces_is_drawn_without_an_error(browser, slow_address):
+    page = Page(browser, slow_address)
     assert page.errors() == []
 
 

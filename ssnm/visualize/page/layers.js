@@ -55,9 +55,15 @@ async function maskBytes(base64, width, height) {
   return mask;
 }
 
+// While the page is still being read, an element can be there with half of its text; it is whole once something follows.
+async function storedLayers(number) {
+  const id = `layers-${number}`;
+  if (!document.getElementById(id)?.nextSibling) await pageRead;
+  return JSON.parse(document.getElementById(id).textContent);
+}
+
 async function decode(number) {
-  await (document.getElementById(`layers-${number}`) ? null : pageRead);
-  const stored = JSON.parse(document.getElementById(`layers-${number}`).textContent);
+  const stored = await storedLayers(number);
   const [width, height] = index.images[number].size;
   const runs = await Promise.all(stored.runs.map(async (run) => ({
     mask: await maskBytes(run.mask, width, height),
