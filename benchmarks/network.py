@@ -124,6 +124,7 @@ def measure(
     repeats: int = 3,
     models: tuple[str, ...] = tuple(MODELS),
     compiled: tuple[bool, ...] = (False,),
+    precisions: tuple[str, ...] = tuple(PRECISIONS),
 ) -> dict[str, Any]:
     """Rows per model, precision and mode (eager or compiled): seconds of a step (median, spread; the first one, which
     compiles) and of a forward pass, images/s, share of the spatial modulator, peak memory, the two floors and the
@@ -131,10 +132,11 @@ def measure(
     where = torch.device(device)
     rows = []
     bandwidth = copy_rate(where)
-    rates = {precision: product_rate(where, dtype) for precision, dtype in PRECISIONS.items()}
+    rates = {precision: product_rate(where, PRECISIONS[precision]) for precision in precisions}
     for backbone in models:
         operations, values = (3 * groups * images * cost for cost in cost_per_image(backbone, size))
-        for (precision, dtype), mode in product(PRECISIONS.items(), compiled):
+        for precision, mode in product(precisions, compiled):
+            dtype = PRECISIONS[precision]
             row = alone(measure_model, backbone, precision, mode, device, size, groups, images, repeats)
             compute_floor = operations / rates[precision]
             memory_floor = values * dtype.itemsize / bandwidth

@@ -32,7 +32,7 @@ HOST_CALLS = {
     "copies and fills, not waited for": ("cudaMemcpyAsync", "cudaMemsetAsync"),
     "waits for the whole queue": ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaMemcpy"),
     "waits for the loss of the step before": ("cudaEventSynchronize",),
-    "values read by the host": ("aten::_local_scalar_dense",),
+    "values read by the host (one: the guard's copy)": ("aten::_local_scalar_dense",),
 }  # fmt: skip
 
 
@@ -162,26 +162,27 @@ def host_call_rows(events: Iterable[Any], steps: int) -> list[dict[str, Any]]:
 
 def measure(
     device: str = "cpu", groups: int = 1, images: int = 5, size: int = 224, models: tuple[str, ...] = MODELS,
-    repeats: int = 2, warm_up: int = 1, steps: int = 2,
+    repeats: int = 2, warm_up: int = 1, steps: int = 2, precisions: tuple[str, ...] = tuple(PRECISIONS),
 ) -> dict[str, Any]:
     """`rows`: seconds of the cut step and the share of each part, per model and precision; `tables`: both passes of
-    each part, operators and host calls of the first model, in bfloat16."""
+    each part, operators and host calls of the first model, in the last precision."""
     where = torch.device(device)
     rows, tables = [], {}
     for backbone in models:
-        for precision in PRECISIONS:
+        for precision in precisions:
             training = Training.make(backbone, precision, where, groups, images, size)
             seconds = parts(training, repeats, warm_up)
             total = sum(seconds.values())
             names = dict.fromkeys(part for part, _ in seconds)
             shares = {n: sum(s for (part, _), s in seconds.items() if part == n) / total for n in names}
             rows.append({"model": backbone, "precision": precision, "sum_s": total, **shares})
-            if backbone == models[0] and precision == "bf16":
-                tables[f"parts of a step: {backbone}, bf16"] = _part_rows(seconds)
+            if backbone == models[0] and precision == precisions[-1]:
+                tables[f"parts of a step: {backbone}, {precision}"] = _part_rows(seconds)
                 record = profiled(training, steps)
-                tables[f"operators of a step: {backbone}, bf16"] = operator_rows(record, steps, where.type == "cuda")
-                if where.type == "cuda":
-                    tables[f"host calls of a step: {backbone}, bf16"] = host_call_rows(record.events(), steps)
+                on_device = where.type == "cuda"
+                tables[f"operators of a step: {backbone}, {precision}"] = operator_rows(record, steps, on_device)
+                if on_device:
+                    tables[f"host calls of a step: {backbone}, {precision}"] = host_call_rows(record.events(), steps)
     return {"name": "profile", "batch": f"{groups} x {images} x {size}", "rows": rows, "tables": tables}
 
 

@@ -17,11 +17,9 @@ import traceback
 from pathlib import Path
 from typing import Any, Callable
 
-import torch
-
 sys.path.insert(0, str(Path(__file__).parent))
 
-from ssnm.engine.runtime import environment  # noqa: E402
+from ssnm.engine.runtime import environment, pick_device  # noqa: E402
 from ssnm.metrics.tables import markdown_table  # noqa: E402
 
 
@@ -44,8 +42,10 @@ def _network(args: argparse.Namespace) -> dict[str, Any]:
     models = tuple(args.models or network.MODELS)
     compiled = (False, True) if args.compile else (False,)
     if args.device == "cuda":
-        return network.measure("cuda", repeats=20, models=models, compiled=compiled)
-    return network.measure("cpu", groups=1, repeats=2, models=models, compiled=compiled)
+        return network.measure("cuda", repeats=20, models=models, compiled=compiled,
+                               precisions=tuple(args.precisions))
+    return network.measure("cpu", groups=1, repeats=2, models=models, compiled=compiled,
+                           precisions=tuple(args.precisions))
 
 
 def _profile(args: argparse.Namespace) -> dict[str, Any]:
@@ -53,8 +53,9 @@ def _profile(args: argparse.Namespace) -> dict[str, Any]:
 
     models = tuple(args.models or profile_step.MODELS)
     if args.device == "cuda":
-        return profile_step.measure("cuda", groups=4, models=models, repeats=10, warm_up=5, steps=5)
-    return profile_step.measure("cpu", models=models)
+        return profile_step.measure("cuda", groups=4, models=models, repeats=10, warm_up=5, steps=5,
+                                    precisions=tuple(args.precisions))
+    return profile_step.measure("cpu", models=models, precisions=tuple(args.precisions))
 
 
 def _inference(args: argparse.Namespace) -> dict[str, Any]:
@@ -105,13 +106,14 @@ def main(argv: list[str] | None = None) -> int:
                         help=f"some of: {', '.join(BENCHMARKS)}")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--models", nargs="+", metavar="NAME", help="of network, profile, inference: timm names")
+    parser.add_argument("--precisions", nargs="+", choices=("fp32", "bf16"), default=["fp32", "bf16"],
+                        help="of network, profile; the last one is profiled in detail")
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=None,
                         help="network: also torch.compile; default: on CUDA only, compiling takes minutes on a CPU")
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks.json"))
     args = parser.parse_args(argv)
     args.compile = args.device == "cuda" if args.compile is None else args.compile
-    facts = {"date": datetime.date.today().isoformat(), **environment(torch.device(args.device)),
-             "threads": torch.get_num_threads()}
+    facts = {"date": datetime.date.today().isoformat(), **environment(pick_device(args.device))}
     print(", ".join(f"{key} {value}" for key, value in facts.items()))
     results, failed = [], []
     for name in args.only:

@@ -48,7 +48,15 @@ def steps(state: TrainState, batch: GroupBatch, count: int, guard: FiniteGuard |
 # One graph
 
 
-@pytest.mark.parametrize(("backbone", "orientation"), [("mobilenetv2_035", "border"), ("resnet10t", "nonnegative_sum")])
+@pytest.mark.parametrize(
+    ("backbone", "orientation"),
+    [
+        ("mobilenetv2_035", "border"),
+        ("resnet10t", "nonnegative_sum"),
+        pytest.param("vgg16", "border", marks=pytest.mark.slow),
+        pytest.param("hrnet_w32", "border", marks=pytest.mark.slow),
+    ],
+)
 def test_the_training_forward_pass_is_captured_without_a_graph_break(tiny_model, device, backbone, orientation):
     model = tiny_model(backbone, spatial=SpatialModulator(orientation)).train().to(device)
     images = batch_on(device).images
