@@ -95,9 +95,10 @@ class SecondOrderPooling(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """features (B, P, d), d channels at P positions -> (B, out_dim)."""
         reduced = self.activation(self.reduce(features)).transpose(1, 2)  # (B, P, c) -> (B, c, P)
-        matrix = second_order_matrix(reduced.float(), self.centred)
-        if self.normalisation == "signed_sqrt":
-            matrix = signed_sqrt(matrix)
+        with torch.autocast(features.device.type, enabled=False):  # squares of features: float32
+            matrix = second_order_matrix(reduced.float(), self.centred)
+            if self.normalisation == "signed_sqrt":
+                matrix = signed_sqrt(matrix)
         return self.expand(matrix.flatten(1).to(reduced.dtype))
 
 

@@ -14,6 +14,7 @@ from ssnm.engine.loop import LoopOptions, TrainState, make_ema, train_step
 from ssnm.engine.nonfinite import FiniteGuard
 from ssnm.engine.schedule import Schedule
 from ssnm.losses.coseg import CosegCriterion
+from ssnm.models import ssnm as ssnm_module
 from ssnm.models.backbones import Backbone
 from ssnm.models.ssnm import SpatialModulator
 from ssnm.ops import spectral
@@ -169,6 +170,15 @@ def test_bfloat16_trains_to_nearly_the_same_loss(tiny_model, device):
     fall = {precision: first[precision] - last[precision] for precision in first}
     assert fall["fp32"] > 0.5 * first["fp32"]
     assert fall["bf16"] == pytest.approx(fall["fp32"], rel=0.05)
+
+
+def test_second_moments_stay_in_float32_under_autocast(tiny_model, monkeypatch):
+    seen = []
+    whole = ssnm_module.second_order_matrix
+    monkeypatch.setattr(ssnm_module, "second_order_matrix", lambda *a: seen.append(whole(*a)) or seen[-1])
+    with torch.autocast("cpu", torch.bfloat16):
+        tiny_model()(batch_on("cpu").images)
+    assert [matrix.dtype for matrix in seen] == [torch.float32] * 2  # of the images, of the groups
 
 
 def test_an_average_leaves_the_trained_weights_alone(tiny_model):
