@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from math import sqrt
 
+import measuring
 import torch
 from torch import Tensor
 
@@ -166,9 +167,11 @@ def growth(device: str, images: tuple = GROWTH, channels: tuple = CHANNELS, posi
     for dim in channels:
         for count in images:
             x = make_descriptors("clustered", 1, count * positions, dim, device)
-            median, spread, fastest = timed(partial(spectral.leading_eigenvector, x), device)
-            rows.append({"images": count, "descriptors": count * positions, "channels": dim, "milliseconds": median,
-                         "spread": spread, "fastest": fastest, "fastest_per_image": fastest / count})
+            run = partial(spectral.leading_eigenvector, x)
+            times = [1e3 * seconds for seconds in measuring.timed(run, torch.device(device), 5)]
+            rows.append({"images": count, "descriptors": count * positions, "channels": dim,
+                         "milliseconds": statistics.median(times), "spread": max(times) - min(times),
+                         "fastest": min(times), "fastest_per_image": min(times) / count})
     return rows
 
 

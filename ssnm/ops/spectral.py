@@ -131,16 +131,15 @@ def largest_eigenpair(matrix: Tensor, floor: float) -> tuple[Tensor, Tensor]:
     """
     usable = matrix.isfinite().flatten(1).all(1)  # (B,); `eigh` would raise and take the other groups along
     matrix = matrix.masked_fill(~usable[:, None, None], 0)
-    vector, value = squaring_eigenpair(matrix) if matrix.is_cuda else _by_certified_krylov(matrix, floor)
+    vector, value = squaring_eigenpair(matrix) if matrix.is_cuda else certified_eigenpair(matrix, floor)
     nan = float("nan")
     return vector.masked_fill(~usable[:, None], nan), value.masked_fill(~usable, nan)
 
 
-@torch.library.custom_op("ssnm::certified_eigenpair", mutates_args=())
 def _by_certified_krylov(matrix: Tensor, floor: float) -> tuple[Tensor, Tensor]:
     """The Krylov method where it can prove its result, `eigh` for the other groups and for small matrices.
 
-    It decides on the host, so it is one operator that torch.compile does not look into: no graph break.
+    It decides on the host, so it is called as one operator that torch.compile does not look into: no graph break.
     """
     certain = torch.zeros(matrix.shape[0], dtype=torch.bool)
     vector, value = matrix.new_empty(matrix.shape[:2]), matrix.new_empty(matrix.shape[0])
@@ -152,9 +151,15 @@ def _by_certified_krylov(matrix: Tensor, floor: float) -> tuple[Tensor, Tensor]:
     return vector, value
 
 
-@_by_certified_krylov.register_fake
-def _(matrix: Tensor, floor: float) -> tuple[Tensor, Tensor]:
+def _shapes_of_eigenpair(matrix: Tensor, floor: float) -> tuple[Tensor, Tensor]:
     return matrix.new_empty(matrix.shape[:2]), matrix.new_empty(matrix.shape[0])
+
+
+# `torch.library.custom_op` would load the compiler at the first call: seconds for whoever segments five photographs.
+torch.library.define("ssnm::certified_eigenpair", "(Tensor matrix, float floor) -> (Tensor, Tensor)")
+torch.library.impl("ssnm::certified_eigenpair", "default", _by_certified_krylov)
+torch.library.register_fake("ssnm::certified_eigenpair", _shapes_of_eigenpair)
+certified_eigenpair = torch.ops.ssnm.certified_eigenpair.default
 
 
 def krylov_eigenpair(matrix: Tensor, floor: float) -> tuple[Tensor, Tensor, Tensor]:

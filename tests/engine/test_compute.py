@@ -1,6 +1,8 @@
 """What makes a step fast must not change it: one graph, no waiting for the device, bfloat16, average, pinned batch."""
 
 import copy
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -76,6 +78,15 @@ def test_the_solver_of_accelerators_is_captured_without_a_graph_break():
     torch.testing.assert_close(compiled(gram), spectral.squaring_eigenpair(gram))
 
 
+def test_solving_without_compiling_does_not_load_the_compiler():
+    """It would cost whoever segments five photographs some seconds at the first call."""
+    code = """import sys, torch
+from ssnm.ops.spectral import leading_eigenvector
+leading_eigenvector(torch.nn.functional.normalize(torch.rand(1, 200, 100), dim=-1))
+print("torch._dynamo" in sys.modules)"""
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+
+
 # No waiting for the device
 
 
@@ -104,7 +115,7 @@ def step_without_values(model: nn.Module, loss_fn=None, **options) -> None:
 
 @pytest.fixture
 def solver_of_accelerators(monkeypatch):
-    monkeypatch.setattr(spectral, "_by_certified_krylov", lambda matrix, floor: spectral.squaring_eigenpair(matrix))
+    monkeypatch.setattr(spectral, "certified_eigenpair", lambda matrix, floor: spectral.squaring_eigenpair(matrix))
 
 
 def test_no_part_of_a_training_step_asks_for_a_value(tiny_model, solver_of_accelerators):
@@ -121,7 +132,7 @@ def test_a_loss_that_is_read_during_the_step_is_found_out(tiny_model, solver_of_
 
 
 def test_on_cuda_the_forward_pass_takes_the_solver_that_asks_for_no_value(tiny_model, monkeypatch):
-    monkeypatch.setattr(spectral, "_by_certified_krylov", lambda *_: pytest.fail("the solver of the CPU"))
+    monkeypatch.setattr(spectral, "certified_eigenpair", lambda *_: pytest.fail("the solver of the CPU"))
     model, batch = tiny_model(SMALL_BACKBONE).train(), batch_on("cpu")
     with FakeTensorMode():  # CUDA tensors without values: no CUDA device is needed
         model = without_values(model, "cuda")
