@@ -88,6 +88,12 @@ def test_inference_of_one_group_and_of_several_is_measured(load, device):
         assert ("chunks of 20" in row["call"]) == (images == 21)
 
 
+def test_segmenting_a_group_of_photographs_is_measured(load, device):
+    row = load("segment_group").measure_group(3, 40, 60, str(device), None)
+    assert row["size"] == "60x40" and row["images_per_s"] == pytest.approx(3 / row["segment_s"])
+    assert 0 < row["peak_gib_before"] <= row["peak_gib"]
+
+
 def test_the_floor_counts_a_convolution_by_hand(load, monkeypatch):
     network = load("network")
     layer = torch.nn.Conv2d(3, 4, 3, padding=1, bias=False)
