@@ -231,7 +231,8 @@ class SSNM(nn.Module):
         """CFMs of B*N images and their groups' modulation (Eq. 5) -> mask logits (B*N, H, W)."""
         shift = modulation.spatial_mask
         gamma = modulation.semantic_vector
-        groups = next((t.shape[0] for t in (gamma, shift) if t is not None), 1)
+        of_group = shift if gamma is None else gamma
+        groups = 1 if of_group is None else of_group.shape[0]
         modulated = []
         for project, cfm in zip(self.project, cfms):
             features = unfold_groups(self.level_activation(project(cfm)), cfm.shape[0] // groups)  # (B, N, D, H, W)

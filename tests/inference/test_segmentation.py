@@ -51,9 +51,12 @@ def test_every_kind_of_image_file_is_segmented_at_its_upright_size(segmenter, fi
 
 def test_one_picture_in_several_file_formats_gets_one_map(segmenter, files):
     by_name = {f.name: f for f in files}
-    maps = segmenter.segment([by_name[n] for n in ("rgb.png", "rgba.png", "turned.png", "cmyk.tif")]).probabilities
+    same = [by_name[n] for n in ("rgb.png", "rgba.png", "turned.png", "cmyk.tif")]
+    pixels = [segmenter.predictor.read(file)[0] for file in same]
+    assert all(torch.equal(other, pixels[0]) for other in pixels[1:])
+    maps = segmenter.segment(same).probabilities
     for other in maps[1:]:
-        np.testing.assert_allclose(other, maps[0], atol=1e-4)
+        np.testing.assert_allclose(other, maps[0], atol=2e-3)  # rounding, which a barely trained network amplifies
     beside = by_name["rgb.png"]
     grey, wide = (segmenter.segment([by_name[n], beside]).probabilities[0] for n in ("grey.png", "wide.png"))
     np.testing.assert_allclose(wide, grey, atol=1e-6)
@@ -61,9 +64,11 @@ def test_one_picture_in_several_file_formats_gets_one_map(segmenter, files):
 
 def test_files_pillow_images_and_arrays_give_the_same(segmenter, files, photo):
     group = [files[0], Image.fromarray(photo), photo, photo.astype(np.float32) / 255]
+    pixels = [segmenter.predictor.read(image)[0] for image in group]
+    assert all(torch.equal(other, pixels[0]) for other in pixels[1:])
     maps = segmenter.segment(group).probabilities
     for other in maps[1:]:
-        np.testing.assert_allclose(other, maps[0], atol=1e-4)
+        np.testing.assert_allclose(other, maps[0], atol=2e-3)
 
 
 def test_images_of_one_group_may_all_have_different_sizes(segmenter):

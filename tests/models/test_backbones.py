@@ -149,7 +149,7 @@ def test_a_download_that_fails_is_one_line_that_names_the_remedy(monkeypatch, fa
         raise failure
 
     for name in ("load_state_dict_from_hf", "load_state_dict_from_url", "load_state_dict_from_path"):
-        monkeypatch.setattr(f"timm.models._builder.{name}", no_network)
+        monkeypatch.setattr(timm.models._builder, name, no_network, raising=False)  # not all in every timm
     with pytest.raises(CheckpointError, match="could not be downloaded.*backbone.weights=FILE.*=none") as error:
         Backbone(SMALL, weights="pretrained")
     assert is_one_line(error)
