@@ -16,6 +16,7 @@ Eigenpair = Callable[[Tensor], tuple[Tensor, Tensor]]  # symmetric (B, n, n) -> 
 
 GRAM_ROWS = 16384  # rows turned to float64 at a time: bounds the memory of a large group
 EIGENVALUE_FLOOR = 1e-3  # times M: below it the mask carries nothing, accuracy is measured against it
+ROUNDING_FLOOR = 1e-6  # times M: what rounding of float32 descriptors alone gives to equal ones
 CERTIFIED_GAP = 1e-8  # what the fast solver may miss of the eigenvalue before `eigh` replaces it
 KRYLOV_BLOCK, KRYLOV_DEPTH, KRYLOV_CYCLES = 4, 8, 4
 SQUARINGS = 16  # the 2^16-th power: separates eigenvalues that differ by 1e-3 of themselves
@@ -52,8 +53,8 @@ def leading_eigenvector(descriptors: Tensor) -> tuple[Tensor, Tensor]:
 
     Exact up to rounding: float64 inside, so neither autocast nor TF32 touches it. With M > D + 1 the M x M
     matrix is never formed and the cost is linear in M; on CUDA the host never waits for the device. Where
-    the eigenvalue is below 1e-3 * M (equal or zero features, one position) any finite unit vector may come
-    back. A group with non-finite descriptors gives NaN and leaves the other groups alone.
+    the eigenvalue is below 1e-3 * M any finite unit vector may come back, and below 1e-6 * M (equal features,
+    one position) the constant one does. A group with non-finite descriptors gives NaN and leaves the others alone.
 
     Args:
         descriptors: (B, M, D), rows of unit length or zero.
@@ -67,7 +68,8 @@ def leading_eigenvector(descriptors: Tensor) -> tuple[Tensor, Tensor]:
         problem = solve_dense if count <= channels + 1 else solve_reduced
         vector, value = problem(descriptors, partial(largest_eigenpair, floor=EIGENVALUE_FLOOR * count))
         length = torch.linalg.vector_norm(vector, dim=-1, keepdim=True)
-        vector = torch.where(length == 0, count**-0.5, vector / length)  # G = 0: any unit vector will do
+        flat = (length == 0) | (value[:, None] < ROUNDING_FLOOR * count)  # nothing to cluster, s would be noise
+        vector = torch.where(flat, count**-0.5, vector / length)
         return vector.to(dtype), value.to(dtype)
 
 

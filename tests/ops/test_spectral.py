@@ -216,6 +216,14 @@ def test_autocast_does_not_reach_the_solver(channels):
     assert energy.item() == pytest.approx(value.item(), rel=1e-4)
 
 
+@pytest.mark.parametrize("count", [1, 5, 60])
+def test_equal_descriptors_get_equal_entries(count):
+    row = torch.nn.functional.normalize(torch.randn(2, 1, 8), dim=-1)
+    rounded = row.expand(2, count, 8) * (1 + 6e-8 * torch.randn(2, count, 1))  # unit length up to float32's rounding
+    vector, _ = leading_eigenvector(rounded)
+    torch.testing.assert_close(vector.abs(), torch.full((2, count), count**-0.5))
+
+
 def test_no_gradient_passes_through_the_eigenvector():
     x = make("relu", 50, 20)[None].requires_grad_()
     vector, value = leading_eigenvector(x)
