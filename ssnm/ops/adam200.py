@@ -13,6 +13,8 @@ from math import sqrt
 import torch
 from torch import Tensor
 
+from .opaque import opaque_operator
+
 STEPS = 200
 LEARNING_RATE = 0.01
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
@@ -33,6 +35,10 @@ def adam200(descriptors: Tensor) -> Tensor:
     Returns:
         (B, M) in the descriptors' dtype; *not* of unit length: the norm is about 1 + sqrt(1 - 25/lambda).
     """
+    return _descend_as_operator(descriptors)
+
+
+def _descend(descriptors: Tensor) -> Tensor:
     batch, count, channels = descriptors.shape
     x = descriptors.double()
     gram = x @ x.mT - 1 if count <= 2 * channels else None  # (B, M, M)
@@ -66,3 +72,9 @@ def _norm_of_start(count: int) -> float:
     the original's side.
     """
     return float(torch.full((count,), 1 / sqrt(count), dtype=torch.float32, device="cpu").norm())
+
+
+# One node of a compiled graph: unrolled, 200 steps would take torch.compile minutes.
+_descend_as_operator = opaque_operator(
+    "adam200", "(Tensor descriptors) -> Tensor", _descend, lambda x: x.new_empty(x.shape[:2])
+)

@@ -12,6 +12,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from .opaque import opaque_operator
+
 Eigenpair = Callable[[Tensor], tuple[Tensor, Tensor]]  # symmetric (B, n, n) -> its largest: (B, n), (B,)
 
 GRAM_ROWS = 16384  # rows turned to float64 at a time: bounds the memory of a large group
@@ -157,11 +159,10 @@ def _shapes_of_eigenpair(matrix: Tensor, floor: float) -> tuple[Tensor, Tensor]:
     return matrix.new_empty(matrix.shape[:2]), matrix.new_empty(matrix.shape[0])
 
 
-# `torch.library.custom_op` would load the compiler at the first call: seconds for whoever segments five photographs.
-torch.library.define("ssnm::certified_eigenpair", "(Tensor matrix, float floor) -> (Tensor, Tensor)")
-torch.library.impl("ssnm::certified_eigenpair", "default", _by_certified_krylov)
-torch.library.register_fake("ssnm::certified_eigenpair", _shapes_of_eigenpair)
-certified_eigenpair = torch.ops.ssnm.certified_eigenpair.default
+certified_eigenpair = opaque_operator(
+    "certified_eigenpair", "(Tensor matrix, float floor) -> (Tensor, Tensor)", _by_certified_krylov,
+    _shapes_of_eigenpair,
+)
 
 
 def krylov_eigenpair(matrix: Tensor, floor: float) -> tuple[Tensor, Tensor, Tensor]:

@@ -19,6 +19,7 @@ from ssnm.losses.coseg import CosegCriterion
 from ssnm.models import ssnm as ssnm_module
 from ssnm.models.backbones import Backbone
 from ssnm.models.ssnm import SpatialModulator
+from ssnm.models.ssnm_release import ReleaseBackbone, SSNMRelease
 from ssnm.ops import spectral
 
 LABELS, SIZE = 3, 64
@@ -69,6 +70,18 @@ def test_the_training_forward_pass_is_captured_without_a_graph_break(tiny_model,
     wanted = model(images)
     torch.testing.assert_close(output.mask_logits, wanted.mask_logits)
     torch.testing.assert_close(output.modulation.spatial_mask, wanted.modulation.spatial_mask)
+
+
+@pytest.mark.parametrize("solver", ["adam200", pytest.param("exact", marks=pytest.mark.slow)])
+def test_the_release_s_network_is_captured_without_a_graph_break(solver):
+    torch.manual_seed(0)
+    model = SSNMRelease(ReleaseBackbone(), LABELS, solver, dim=8).train()
+    images, grey = torch.rand(1, 5, 3, 224, 224), torch.tensor([[False, True, False, False, False]])
+    torch.compiler.reset()
+    output = torch.compile(copy.deepcopy(model), fullgraph=True, backend="eager")(images, grey)
+    wanted = model(images, grey)
+    torch.testing.assert_close(output.mask_logits, wanted.mask_logits)
+    torch.testing.assert_close(output.modulation.spatial_mask, wanted.modulation.spatial_mask, rtol=0, atol=0)
 
 
 def test_the_solver_of_accelerators_is_captured_without_a_graph_break():
