@@ -28,6 +28,7 @@ from ssnm.data.groups import GroupDataset
 from ssnm.engine.checkpoint import ModelFile, export_model, load_model_file
 from ssnm.engine.runtime import pick_device
 from ssnm.errors import CheckpointError, UserError
+from ssnm.inference.predictor import Predictor
 from ssnm.inference.validation import HALF, RELEASE_RULE, Validator
 from ssnm.metrics import binarize, jaccard
 from ssnm.ops.resize import resize_bilinear
@@ -53,7 +54,7 @@ def held_out_logits(
     _, held_out = factory.build_pools(config.data)
     v = config.validation
     drawn = Validator.make(held_out, train_size, config.data.group_size, groups, 0, v.seed, device)
-    predictor = factory.Predictor(model, size, device)
+    predictor = Predictor(model, size, device)
     shown, truth = (GroupDataset(held_out, (s, s)) for s in (size, train_size))
     logits, masks = [], []
     for draw in drawn.ordinary:

@@ -15,7 +15,7 @@ from typing import Callable
 import torch
 
 from . import factory
-from .config import Config, ModelConfig, config_to_dict, config_to_yaml
+from .config import Config, ModelConfig, config_from_dict, config_to_dict, config_to_yaml
 from .data.bad_data import BadImageLog
 from .data.pool import ImagePool
 from .engine.checkpoint import init_from, load_model_file, load_training, save_training
@@ -243,10 +243,11 @@ def _resume(state: TrainState, config: Config, labels: tuple[str, ...], path: Pa
             f"{path} was trained on {len(saved['labels'])} categories, this config gives {len(labels)}; to start a new "
             "run from its weights use --init-from"
         )
-    if saved["config"]["model"] != config_to_dict(config)["model"]:
+    before = config_from_dict(saved["config"], str(path))  # with defaults for keys that are younger than the checkpoint
+    if before.model != config.model:
         raise ConfigError(f"{path} holds another model than this config; use the config.yaml of its run folder")
     state.load_state_dict(saved)
-    changed = _differences(saved["config"], config_to_dict(config))
+    changed = _differences(config_to_dict(before), config_to_dict(config))
     return f"resumed from {path} at step {state.step}" + (f"; changed since: {', '.join(changed)}" if changed else "")
 
 

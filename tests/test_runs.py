@@ -116,6 +116,14 @@ def test_backbone_weights_are_words_or_a_file_under_the_data_root(tiny_config, t
     assert weights("base.pth") == str(tmp_path / "base.pth")
 
 
+def test_a_checkpoint_older_than_a_key_of_the_config_can_be_resumed(trained_run, tiny_config, tmp_path, capsys):
+    state = torch.load(trained_run / "checkpoints" / "last.pt", weights_only=True)
+    del state["config"]["model"]["test_size"], state["config"]["train"]["checkpoint_every"]
+    torch.save(state, tmp_path / "old.pt")
+    assert train(tiny_config, tmp_path / "run", "--resume", str(tmp_path / "old.pt")) == 0
+    assert "at step 4\n" in capsys.readouterr().out  # nothing changed since
+
+
 def test_a_resumed_run_takes_its_rates_from_the_config_and_says_so(trained_run, tiny_config, tmp_path, capsys):
     last = trained_run / "checkpoints" / "last.pt"
     options = ["train.steps=5", "train.lr=2e-5", "train.weight_decay=0.5", "train.betas=[0.5,0.9]"]
