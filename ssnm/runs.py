@@ -79,7 +79,8 @@ def train_run(
         log.write_once("environment.json", json.dumps(environment(device), indent=2))
         for line in _describe(config, training, held_out):
             say(line)
-        bad = BadImageLog(config.data.max_bad_images, out / "bad_images.jsonl" if processes.is_first else None, say)
+        listed = out / "bad_images.jsonl" if processes.is_first else None
+        bad = BadImageLog(config.data.max_bad_images, listed, say, processes.gather)
         validator = factory.build_validator(config, held_out, device, bad.see)
         try:
             finished = _loop(config, state, training, validator, bad, log, out, device, processes)

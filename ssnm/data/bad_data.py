@@ -89,10 +89,14 @@ class BadImageLog:
         path: a JSON-lines file to keep them in, one row each; a resumed run reads it, so that it neither says them
             again nor starts its count anew. None (all processes but the first): kept in memory.
         say: prints a line.
+        share: the bad images of one process's batch -> those of all processes' batches, so that all count the same.
     """
 
-    def __init__(self, limit: int, path: Path | None = None, say: Callable[[str], None] = print) -> None:
-        self.limit, self.path, self.say = limit, path, say
+    def __init__(
+        self, limit: int, path: Path | None = None, say: Callable[[str], None] = print,
+        share: Callable[[tuple[BadImage, ...]], tuple[BadImage, ...]] = lambda found: found,
+    ) -> None:
+        self.limit, self.path, self.say, self.share = limit, path, say, share
         self.images: dict[str, str] = {}
         self.replaced = 0
         for line in path.read_text(encoding="utf-8").splitlines() if path is not None and path.is_file() else ():
@@ -116,7 +120,7 @@ class BadImageLog:
                 return
             except UserError as error:
                 raise _without_traceback(error) from None
-            self.see(batch.bad)
+            self.see(self.share(batch.bad))
             yield batch
 
     def see(self, found: Iterable[BadImage]) -> None:

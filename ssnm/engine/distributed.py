@@ -61,6 +61,14 @@ class Processes:
         dist.all_reduce(shared, dist.ReduceOp.MAX, group=self.control)
         return bool(shared.item())
 
+    def gather(self, things: tuple) -> tuple:
+        """What all processes have, in the order of their ranks; no device takes part."""
+        if self.world == 1 or not self.any(bool(things)):
+            return things
+        shares: list[Any] = [()] * self.world
+        dist.all_gather_object(shares, things, group=self.control)
+        return tuple(thing for share in shares for thing in share)
+
     def wait(self) -> None:
         """Until all processes are here, for up to `WAIT_TIMEOUT`."""
         if self.world > 1:

@@ -18,6 +18,7 @@ import torch
 
 from ssnm import factory, runs
 from ssnm.config import config_from_dict
+from ssnm.contracts import BadImage
 from ssnm.engine.distributed import Processes, join, leave
 
 STEPS = 4
@@ -114,6 +115,12 @@ def spoilt_batch_of_rank_one(processes: Processes) -> None:
     _at_batch(processes, 1, 2, lambda batch: batch.images.fill_(float("nan")))
 
 
+def bad_images_of_both(processes: Processes) -> None:
+    """Another one in each process at the second batch."""
+    bad = BadImage(f"{processes.rank}.png", f"{processes.rank}.png: is torn")
+    _at_batch(processes, processes.rank, 1, lambda batch: object.__setattr__(batch, "bad", (bad,)))
+
+
 def _at_batch(processes: Processes, rank: int, number: int, act: Callable) -> None:
     build = factory.build_loader
 
@@ -127,7 +134,7 @@ def _at_batch(processes: Processes, rank: int, number: int, act: Callable) -> No
 
 
 def main(root: Path) -> None:
-    half = configured(train={"accumulate": 2})
+    half, one_bad = configured(train={"accumulate": 2}), configured(data={"max_bad_images": 1})
     scenarios = {
         "warm": (1, lambda: train(root / "warm", configured(**WARM_UP))),
         "one": (1, lambda: train(root / "one", configured())),
@@ -141,6 +148,8 @@ def main(root: Path) -> None:
         "grown": (2, lambda: train(root / "grown", configured())),
         "failing": (2, lambda: train(root / "failing", configured(), failure_of_rank_one)),
         "failing_validation": (2, lambda: train(root / "failing_validation", configured(), failure_of_the_validation)),
+        "bad_images": (2, lambda: train(root / "bad_images", configured(), bad_images_of_both)),
+        "too_many_bad": (2, lambda: train(root / "too_many_bad", one_bad, bad_images_of_both)),
         "spoilt": (2, lambda: train(root / "spoilt", configured(), spoilt_batch_of_rank_one)),
     }
     status, stopped_at = {}, {}

@@ -97,6 +97,21 @@ def test_a_validation_that_fails_ends_those_who_wait_for_it(runs, status):
     assert "the validation of rank 0 burns" in (runs / "failing_validation.0.txt").read_text()
 
 
+def test_bad_images_of_every_process_are_said_once_listed_and_counted(runs, status):
+    assert status["bad_images"] == [0, 0]
+    said = [(runs / f"bad_images.{rank}.txt").read_text() for rank in (0, 1)]
+    for image in ("0.png", "1.png"):
+        assert said[0].count(f"bad image: {image}: is torn") == 1 and image not in said[1]
+    assert "bad images: 2, replaced 2 times" in said[0]
+    assert len((runs / "bad_images" / "bad_images.jsonl").read_text().splitlines()) == 2
+
+
+def test_the_limit_of_bad_images_is_that_of_all_processes_together(runs, status):
+    assert status["too_many_bad"] == [1, 1]
+    for rank in (0, 1):
+        assert "2 bad images, data.max_bad_images allows 1" in (runs / f"too_many_bad.{rank}.txt").read_text()
+
+
 def test_a_non_finite_loss_of_one_process_stops_all_and_is_dumped_by_the_one(runs, status):
     assert status["spoilt"] == [1, 1]
     assert "the loss of another process is not finite" in (runs / "spoilt.0.txt").read_text()
