@@ -15,7 +15,7 @@ from typing import Any, Callable, Iterable, Iterator
 
 import torch
 from measuring import synchronise
-from network import PRECISIONS, Training
+from network import MODELS, PRECISIONS, Training
 from torch import Tensor
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile, record_function
@@ -24,7 +24,6 @@ from ssnm.contracts import Modulation, SSNMOutput
 from ssnm.engine.nonfinite import FiniteGuard
 from ssnm.ops.grouping import fold_groups, unfold_groups
 
-MODELS = ("mobilenetv2_100", "hrnet_w32", "vgg16")
 SPAN = "profiled steps"
 HOST_CALLS = {
     "kernel launches": ("cudaLaunchKernel", "cudaLaunchKernelExC", "cuLaunchKernel", "cuLaunchKernelEx",
@@ -161,7 +160,7 @@ def host_call_rows(events: Iterable[Any], steps: int) -> list[dict[str, Any]]:
 
 
 def measure(
-    device: str = "cpu", groups: int = 1, images: int = 5, size: int = 224, models: tuple[str, ...] = MODELS,
+    device: str = "cpu", groups: int = 1, images: int = 5, size: int = 224, models: tuple[str, ...] = tuple(MODELS),
     repeats: int = 2, warm_up: int = 1, steps: int = 2, precisions: tuple[str, ...] = tuple(PRECISIONS),
 ) -> dict[str, Any]:
     """`rows`: seconds of the cut step and the share of each part, per model and precision; `tables`: both passes of

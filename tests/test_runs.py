@@ -227,7 +227,7 @@ def resume_hint(*options: str) -> str:
 
 
 def test_the_hint_repeats_the_options_and_the_launcher_of_the_run(monkeypatch):
-    for name in ("TORCHELASTIC_RUN_ID", "LOCAL_WORLD_SIZE"):
+    for name in ("TORCHELASTIC_RUN_ID", "LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(sys, "argv", ["/env/bin/ssnm"])
     end = "--resume auto --out runs/x"
@@ -242,6 +242,8 @@ def test_the_hint_repeats_the_options_and_the_launcher_of_the_run(monkeypatch):
     assert resume_hint() == f"torchrun --nproc_per_node=4 train.py 'my config.yaml' {end}"
     monkeypatch.setattr(sys, "argv", ["/env/bin/ssnm"])
     assert resume_hint() == f"torchrun --nproc_per_node=4 --no-python ssnm train 'my config.yaml' {end}"
+    monkeypatch.setenv("GROUP_WORLD_SIZE", "2")
+    assert resume_hint().startswith("torchrun --nnodes=2 --nproc_per_node=4 ")
 
 
 def test_an_interrupt_outside_the_steps_says_how_to_go_on_too(tiny_config, tmp_path, capsys, monkeypatch):

@@ -92,4 +92,6 @@ def _program() -> list[str]:
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return ["python", sys.argv[0]] if in_checkout else ["ssnm", "train"]
     program = [sys.argv[0]] if in_checkout else ["--no-python", "ssnm", "train"]
-    return ["torchrun", f"--nproc_per_node={os.environ['LOCAL_WORLD_SIZE']}", *program]
+    machines = int(os.environ.get("GROUP_WORLD_SIZE", "1"))
+    several = [f"--nnodes={machines}"] if machines > 1 else []  # torchrun does not hand on where they met
+    return ["torchrun", *several, f"--nproc_per_node={os.environ['LOCAL_WORLD_SIZE']}", *program]
