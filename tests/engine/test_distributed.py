@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -196,6 +197,26 @@ def test_torchrun_trains_with_two_processes_of_which_one_speaks(tiny_config, tmp
     assert done.returncode == 0, done.stderr
     assert last(tmp_path, "run")["step"] == 4
     assert done.stdout.count("\ndone: step 4;") == 1 and done.stderr.count("step 4/4 ") == 1
+
+
+@pytest.mark.slow
+def test_the_line_for_several_machines_joins_two_launchers(tiny_config, tmp_path):
+    """Two launchers on this machine, each with one process, meet at an address, as docs/distributed.md writes it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        meeting = f"--rdzv_endpoint=127.0.0.1:{free.getsockname()[1]}"
+    command = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc_per_node=1",
+               "--rdzv_backend=c10d", meeting, "--rdzv_id=1", ROOT / "train.py", tiny_config, "--device", "cpu",
+               "--out", tmp_path / "run"]
+    machines = [subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    try:
+        printed = [machine.communicate(timeout=300)[0] for machine in machines]
+    finally:
+        for machine in machines:
+            machine.kill()
+    assert [machine.returncode for machine in machines] == [0, 0]
+    assert sorted("done: step 4;" in text for text in printed) == [False, True]
+    assert last(tmp_path, "run")["step"] == 4
 
 
 FAILING = """\
