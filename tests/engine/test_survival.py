@@ -295,7 +295,6 @@ def test_synchronised_batch_norm_is_refused_on_the_cpu_and_keeps_the_keys(tmp_pa
     assert any(isinstance(m, nn.SyncBatchNorm) for m in converted.modules())
 
 
-@pytest.mark.slow
 def test_a_compiled_network_trains_to_the_same_weights_under_the_same_keys(tmp_path, plain, monkeypatch):
     """Captured and differentiated as for every backend, run by PyTorch's own kernels: needs no C++ compiler."""
     compiled, whole = [], torch.compile
