@@ -13,8 +13,8 @@ from ssnm.metrics import FolderScores
 from ssnm.pretrained import SHIPPED
 
 CLASSES = ("aeroplane", "bus", "cat", "sheep")
-FLOOR_J = 0.65  # release protocol, on CLASSES
-FLOOR_GROUP_USE = 0.70  # on all two-kind images of the set
+FLOOR_J = 0.72  # release protocol, on CLASSES
+FLOOR_GROUP_USE = 0.75  # on all two-kind images of the set
 MEGABYTES = 12
 CARD = ("data", "steps", "seed", "licence", "limits")
 
