@@ -94,7 +94,15 @@ def with_choice(source: ModelFile, choice: Choice) -> ModelFile:
     weights["head.predict.weight"] = choice.slope * weights["head.predict.weight"]
     weights["head.predict.bias"] = choice.slope * (weights["head.predict.bias"] + choice.offset)
     model = {**source.config["model"], "test_size": choice.size}
-    return dataclasses.replace(source, weights=weights, config={**source.config, "model": model})
+    said = f"size {choice.size}, {choice.slope:g} * (logit + {choice.offset:g}): J {choice.J:.1f} on held-out groups"
+    config, card = {**source.config, "model": model}, {**source.card, "calibration": said}
+    return dataclasses.replace(source, weights=weights, config=config, card=card)
+
+
+def _positive(text: str) -> int:
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"1 or more was expected, got {text}")
+    return int(text)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -102,7 +110,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a training checkpoint or exported model")
     parser.add_argument("--out", type=Path, required=True, metavar="OUT.safetensors")
     parser.add_argument("--sizes", type=int, nargs="+", default=[224, 256, 288], help="default: 224 256 288")
-    parser.add_argument("--groups", type=int, default=100, help="held-out groups to draw (default: %(default)s)")
+    parser.add_argument("--groups", type=_positive, default=100, help="held-out groups to draw (default: %(default)s)")
     parser.add_argument("--set", dest="overrides", nargs="+", default=[], metavar="KEY=VALUE", help="as in train.py")
     parser.add_argument("--device", help="cpu, cuda, ...")
     args = parser.parse_args(argv)
@@ -113,6 +121,8 @@ def main(argv: list[str] | None = None) -> int:
             f"{args.checkpoint}: a paper-variant model was expected, got {trained.model.name}, whose size is fixed"
         )
     config = config_from_dict(apply_overrides(source.config, args.overrides), str(args.checkpoint))
+    if args.out.suffix != ".safetensors":
+        raise CheckpointError(f"{args.out}: the name of an exported model ends in .safetensors")
     best, compared = choose(model, config, args.sizes, args.groups, pick_device(args.device))
     print(f"{args.groups} held-out groups, J over images in percent\n size  slope  offset  release rule  at 0.5")
     for c in compared:
@@ -127,5 +137,5 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except UserError as error:
-        print(error, file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -142,11 +142,14 @@ def find_resume(request: str | None, out: Path) -> Path | None:
     return Path(request) if request else None
 
 
-def dry_run(config: Config, device: torch.device, out: Path, resume: Path | None = None) -> list[str]:
+def dry_run(
+    config: Config, device: torch.device, out: Path, resume: Path | None = None, start_from: Path | None = None
+) -> list[str]:
     """Build data and model without training or downloading: what `train_run` would do, one line each.
 
     Raises:
-        MissingFileError: the backbone's weights are a file that is not there.
+        MissingFileError: the backbone's weights, `resume` or `start_from` are a file that is not there.
+        CheckpointError: `resume` or `start_from` is no checkpoint, or of another model.
     """
     weights = factory.backbone_weights(config)
     if weights not in ("pretrained", "none") and not Path(weights).is_file():
@@ -155,7 +158,10 @@ def dry_run(config: Config, device: torch.device, out: Path, resume: Path | None
     model = factory.build_model(config.model, len(training.labels), weights="none")
     factory.build_loader(config, training, 0)
     validator = factory.build_validator(config, held_out, device)
-    return [
+    start = [init_from(model, load_model_file(start_from), training.labels, str(start_from))] if start_from else []
+    if resume is not None:
+        load_training(resume)
+    return [*start,
         *_describe(config, training, held_out),
         f"model: {count_parameters(model):,} trainable parameters, backbone {config.model.backbone.name}",
         f"training: {config.train.steps} steps of {config.train.batch_groups} x {config.data.group_size} images "

@@ -102,6 +102,16 @@ def test_a_dry_run_says_what_becomes_of_a_run_that_is_there(trained_run, tiny_co
     assert "already holds a run" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("option", ["--resume", "--init-from"])
+def test_a_dry_run_looks_into_the_checkpoint_it_would_start_from(tiny_config, tmp_path, capsys, option):
+    for name, content, said in (("absent.pt", None, "absent.pt"), ("foreign.pt", b"text", "foreign.pt")):
+        if content is not None:
+            (tmp_path / name).write_bytes(content)
+        arguments = ["--dry-run", option, str(tmp_path / name), "--out", str(tmp_path / "run")]
+        assert main(["train", str(tiny_config), *arguments]) == 2
+        assert said in capsys.readouterr().err
+
+
 def test_a_dry_run_refuses_a_weights_file_that_is_not_there(tiny_config, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["train", str(tiny_config), "--dry-run", "--set", "model.backbone.weights=absent.pth"]) == 2

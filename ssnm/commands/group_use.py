@@ -18,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="checkpoint, exported model, or the word default")
     parser.add_argument("--data", type=Path, required=True, metavar="ROOT", help="test set in the processed layout")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write group_use.json and wrong.png there")
+    parser.add_argument("--classes", metavar="A,B", help="only these classes, at least two")
     parser.add_argument("--seed", type=int, default=0, help="draws the other images of the groups (default 0)")
     parser.add_argument("--group-size", type=int, default=5, metavar="N", help="images in a group (default 5)")
     parser.add_argument(
@@ -29,11 +30,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from .. import from_pretrained
     from ..data.testsets import read_test_set
+    from ..evaluation import select_classes
     from ..inference.group_use import measure_group_use, score_alone
     from ..visualize.panels import group_panel
 
     segmenter = from_pretrained(args.checkpoint, args.device)
     test_set = read_test_set("folder", args.data)
+    if args.classes:
+        test_set = select_classes(test_set, [c.strip() for c in args.classes.split(",")])
     result = measure_group_use(segmenter.predictor, test_set, args.seed, args.group_size)
     print(result.use.describe())
     record = {

@@ -10,8 +10,8 @@ import argparse
 from pathlib import Path
 
 from ..data.listing import list_images
-from ..errors import DataError
-from ..imageio import IMAGE_SUFFIXES
+from ..errors import DataError, MissingFileError
+from ..imageio import IMAGE_SUFFIXES, load_rgb
 
 LIKELY = 0.1  # a category below this probability is not worth a name
 
@@ -30,6 +30,7 @@ def run(args: argparse.Namespace) -> int:
     from .. import from_pretrained
 
     images = expand(args.images)
+    _require_readable(images)
     segmenter = from_pretrained(args.checkpoint, args.device)
     result = segmenter.segment(images, threshold=_threshold(args.threshold))
     result.save(args.out)
@@ -55,6 +56,24 @@ def expand(paths: list[Path]) -> list[Path]:
         else:
             files.append(path)
     return files
+
+
+def _require_readable(images: list[Path]) -> None:
+    """All files that cannot be used in one message, before the network is loaded.
+
+    Raises:
+        DataError: some file is missing or cannot be decoded.
+    """
+    problems = []
+    for path in images:
+        try:
+            load_rgb(path)
+        except (DataError, MissingFileError) as error:
+            problems.append(str(error))
+    if len(problems) > 1:
+        raise DataError(f"{len(problems)} of {len(images)} images cannot be used: " + "; ".join(problems))
+    if problems:
+        raise DataError(problems[0])
 
 
 def _threshold(text: str) -> float | str:

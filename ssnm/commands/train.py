@@ -52,7 +52,8 @@ def run(args: argparse.Namespace) -> int:
     if args.resume and args.init_from:
         raise ConfigError("--resume goes on with a run, --init-from starts a new one: give one of them")
     if args.dry_run:
-        lines = runs.dry_run(config, pick_device(args.device), out, runs.find_resume(args.resume, out))
+        resume = runs.find_resume(args.resume, out)
+        lines = runs.dry_run(config, pick_device(args.device), out, resume, args.init_from)
         print("\n".join([config_to_yaml(config), *lines]))
         return 0
     processes, name = join(args.device)

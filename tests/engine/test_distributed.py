@@ -192,6 +192,7 @@ def torchrun(script: Path, *arguments) -> subprocess.CompletedProcess:
                           timeout=300)
 
 
+@pytest.mark.slow  # .ci/run has a line for it
 def test_torchrun_trains_with_two_processes_of_which_one_speaks(tiny_config, tmp_path):
     done = torchrun(ROOT / "train.py", tiny_config, "--device", "cpu", "--out", tmp_path / "run")
     assert done.returncode == 0, done.stderr
@@ -238,6 +239,7 @@ sys.exit(main(["train", *sys.argv[1:]]))
 """
 
 
+@pytest.mark.slow  # .ci/run has a line for it
 def test_torchrun_ends_with_the_error_of_the_process_that_failed(tiny_config, tmp_path):
     script = tmp_path / "failing.py"
     script.write_text(FAILING)

@@ -125,6 +125,13 @@ def test_the_command_prints_and_writes_the_measure(checkpoint, two_kind_set, tmp
     assert (tmp_path / "wrong.png").is_file()
 
 
+def test_the_command_takes_some_of_the_classes(checkpoint, two_kind_set, capsys):
+    root = two_kind_set.images[0].image.parents[2]
+    kept, *_ = two_kind_set.categories
+    assert main(["group-use", str(checkpoint), "--data", str(root), "--classes", kept, "--device", "cpu"]) == 2
+    assert "this set has none" in capsys.readouterr().err  # no image stands in two classes when there is one class
+
+
 def test_the_command_says_in_one_line_that_truth_is_missing(checkpoint, two_kind_set, tmp_path, capsys):
     shutil.copytree(two_kind_set.images[0].image.parents[1], tmp_path / "root" / "image")
     assert main(["group-use", str(checkpoint), "--data", str(tmp_path / "root")]) == 2

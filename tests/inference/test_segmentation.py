@@ -151,3 +151,12 @@ def test_a_foreign_or_damaged_model_is_one_line_naming_the_file(checkpoint, tmp_
         assert "\n" not in str(caught.value)
     with pytest.raises(MissingFileError, match="absent.pt"):
         ssnm.from_pretrained(tmp_path / "absent.pt")
+
+
+def test_the_command_names_every_file_that_cannot_be_used_at_once(checkpoint, files, tmp_path, capsys):
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    paths = [str(files[0]), str(tmp_path / "broken.jpg"), str(tmp_path / "absent.jpg")]
+    assert main(["segment", *paths, "--checkpoint", str(checkpoint), "--out", str(tmp_path / "out")]) == 2
+    message = capsys.readouterr().err.strip()
+    assert "2 of 3 images" in message and "broken.jpg" in message and "absent.jpg" in message
+    assert "\n" not in message and not (tmp_path / "out").exists()

@@ -248,6 +248,7 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
+@pytest.mark.slow  # .ci/run has a line for it
 def test_two_processes_of_torchrun_write_the_bytes_and_scores_of_one(
     checkpoint, written_set, tmp_path, capsys, one_thread
 ):

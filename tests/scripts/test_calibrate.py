@@ -27,6 +27,8 @@ def test_the_written_model_has_the_logits_and_the_size_of_the_choice(checkpoint,
     before = ssnm.from_pretrained(checkpoint, "cpu").predictor
     after = ssnm.from_pretrained(tmp_path / "model.safetensors", "cpu").predictor
     assert before.size != 48 and after.size == 48
+    card = load_model_file(tmp_path / "model.safetensors").card
+    assert card["calibration"] == "size 48, 2 * (logit + 0.5): J 0.0 on held-out groups"
     images = torch.rand(1, 3, 3, 48, 48)
     with torch.inference_mode():
         plain, chosen = (p.model(images).mask_logits for p in (before, after))
@@ -70,6 +72,13 @@ def test_held_out_groups_are_seen_at_their_size_and_scored_at_the_training_size(
     side = config.data.size
     assert set(seen) == {(48, 48)} and logits.shape == truth.shape == (2 * config.data.group_size, side, side)
     assert np.isfinite(logits.numpy()).all() and truth.any()
+
+
+@pytest.mark.parametrize("wrong", [["--out", "m.pt"], ["--out", "m.safetensors", "--groups", "0"]])
+def test_a_wrong_name_or_number_is_refused_before_anything_is_computed(monkeypatch, checkpoint, wrong):
+    monkeypatch.setattr(script, "choose", lambda *_: pytest.fail("computed"))
+    with pytest.raises((CheckpointError, SystemExit)):
+        script.main([str(checkpoint), *wrong])
 
 
 def test_a_model_of_the_release_is_refused(monkeypatch, checkpoint, tmp_path):
