@@ -3,7 +3,7 @@
     python benchmarks/run.py --only inference [--device cuda] [--models NAME ...]
 
 Images are already decoded and resized (uint8, in memory); what is timed is the predictor, from them to probabilities
-in the host's memory. A group larger than a chunk goes through the backbone twice, see ssnm/inference/predictor.py.
+in the host's memory. A group larger than a chunk goes through the backbone twice, see ssnm/coseg/predict.py.
 Every row is measured in a process of its own, in float32.
 """
 
@@ -16,7 +16,7 @@ import torch
 from measuring import alone, peak_gib, timed
 from network import MODELS, build
 
-from ssnm.inference.predictor import Predictor
+from ssnm.coseg.predict import Predictor
 
 CASES = ((1, 5), (4, 5), (1, 25))  # groups in one call, images in a group
 

@@ -25,16 +25,16 @@ from torch.utils.data import DataLoader
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from a checkout without installation
 
-from ssnm.contracts import Source
+from ssnm.coseg.groups import GroupDataset, collate_groups
+from ssnm.coseg.pool import ImagePool
+from ssnm.coseg.sampler import GroupDrawer, StepSampler
 from ssnm.data.augment import Augmentation
 from ssnm.data.coco_index import write_index
 from ssnm.data.coco_seg import build_index
 from ssnm.data.coco_source import CocoSegSource
 from ssnm.data.folders import ProcessedSource
-from ssnm.data.groups import GroupDataset, collate_groups
-from ssnm.data.pool import ImagePool
 from ssnm.data.procedural import write_procedural
-from ssnm.data.sampler import GroupDrawer, StepSampler
+from ssnm.data.records import Source
 from ssnm.data.store import StoreSource
 from ssnm.data.store_writer import write_store
 from ssnm.metrics.tables import text_table

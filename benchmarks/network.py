@@ -18,14 +18,14 @@ import torch
 from measuring import alone, peak_gib, synchronise, timed
 from torch.utils.flop_counter import FlopCounterMode
 
-from ssnm.contracts import GroupBatch
+from ssnm.coseg.losses import CosegCriterion
+from ssnm.coseg.model import SSNM, SpatialModulator
+from ssnm.coseg.records import GroupBatch
 from ssnm.engine.loop import LoopOptions, TrainState, train_step
 from ssnm.engine.nonfinite import FiniteGuard
 from ssnm.engine.runtime import set_determinism
 from ssnm.engine.schedule import Schedule
-from ssnm.losses.coseg import CosegCriterion
-from ssnm.models.backbones import Backbone, count_parameters
-from ssnm.models.ssnm import SSNM, SpatialModulator
+from ssnm.nn.backbones import Backbone, count_parameters
 
 MODELS = {"mobilenetv2_100": 128, "hrnet_w32": 512, "vgg16": 512}  # backbone -> D
 LABELS = 78

@@ -20,9 +20,9 @@ from torch import Tensor
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from ssnm.contracts import Modulation, SSNMOutput
+from ssnm.coseg.records import Modulation, SSNMOutput
 from ssnm.engine.nonfinite import FiniteGuard
-from ssnm.ops.grouping import fold_groups, unfold_groups
+from ssnm.nn.grouping import fold_groups, unfold_groups
 
 SPAN = "profiled steps"
 HOST_CALLS = {

@@ -2,7 +2,7 @@
 
 Every candidate turns descriptors (B, M, D) into the leading eigenvector of G = X^T X - 1 1^T (the last two into
 what the release has in its place). Two kinds of groups: `clustered`, object and background apart, as in real
-groups; `random`, no structure, eigenvalues crowded at the top. Only the winner lives in `ssnm.ops.spectral`.
+groups; `random`, no structure, eigenvalues crowded at the top. Only the winner lives in `ssnm.coseg.spectral`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import measuring
 import torch
 from torch import Tensor
 
-from ssnm.ops import spectral
-from ssnm.ops.adam200 import adam200
+from ssnm.coseg import spectral
+from ssnm.coseg.release.adam200 import adam200
 
 SIZES = ((4, 245), (4, 3920), (1, 4900), (1, 78400))
 CHANNELS = (128, 512)

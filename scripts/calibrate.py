@@ -22,16 +22,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssnm import factory
 from ssnm.config import Config, ModelConfig, apply_overrides, config_from_dict
-from ssnm.data.groups import GroupDataset
+from ssnm.coseg import build as factory
+from ssnm.coseg.groups import GroupDataset
+from ssnm.coseg.predict import Predictor
+from ssnm.coseg.validation import HALF, RELEASE_RULE, Validator
 from ssnm.engine.checkpoint import ModelFile, export_model, load_model_file
 from ssnm.engine.runtime import pick_device
 from ssnm.errors import CheckpointError, UserError
-from ssnm.inference.predictor import Predictor
-from ssnm.inference.validation import HALF, RELEASE_RULE, Validator
 from ssnm.metrics import binarize, jaccard
-from ssnm.ops.resize import resize_bilinear
+from ssnm.nn.resize import resize_bilinear
 
 SLOPES, OFFSETS = (1.0, 1.5, 2.0, 3.0), (-0.5, 0.0, 0.5, 1.0)
 

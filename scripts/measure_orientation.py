@@ -1,7 +1,7 @@
 """How often does each orientation rule put the positive side of the spatial mask on the object?
 
 Groups of one category are drawn from training sets, a timm backbone gives the coarsest maps, the exact
-solver gives S up to its sign, and every rule of `ssnm.ops.orientation` fixes the sign. A group counts as
+solver gives S up to its sign, and every rule of `ssnm.coseg.orientation` fixes the sign. A group counts as
 right when the mean of S over the positions of the object is larger than over the rest. Example:
 
     python scripts/measure_orientation.py --voc DATA/VOC_train --coco DATA/COCO_mini549 --weights FILE.safetensors
@@ -25,14 +25,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ssnm.coseg.orientation import ORIENTATIONS, orient
+from ssnm.coseg.spectral import leading_eigenvector, unit_descriptors
 from ssnm.data.voc import VOC_CLASSES
 from ssnm.errors import DataError, MissingFileError, UserError
-from ssnm.imageio import load_rgb, read_labels
-from ssnm.models.backbones import Backbone
+from ssnm.files.images import load_rgb, read_labels
 from ssnm.naming import canonical_category
-from ssnm.ops.orientation import ORIENTATIONS, orient
-from ssnm.ops.resize import resize_area, resize_bilinear
-from ssnm.ops.spectral import leading_eigenvector, unit_descriptors
+from ssnm.nn.backbones import Backbone
+from ssnm.nn.resize import resize_area, resize_bilinear
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ssnm import factory
+from ssnm.coseg import build as factory
 from ssnm.engine.checkpoint import ModelFile
 from ssnm.engine.nonfinite import Dump, read_dump
 from ssnm.errors import UserError

@@ -16,7 +16,7 @@ def __getattr__(name: str):
 
         return getattr(pretrained, name)
     if name == "Segmentation":
-        from .inference.segmentation import Segmentation
+        from .coseg.segmentation import Segmentation
 
         return Segmentation
     raise AttributeError(f"module 'ssnm' has no attribute '{name}'")

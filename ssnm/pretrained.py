@@ -5,17 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Sequence
 
+from .coseg.build import build_predictor, model_from_file
+from .coseg.predict import Predictor
+from .coseg.segmentation import Segmentation
 from .engine.checkpoint import load_model_file
 from .engine.runtime import pick_device
 from .errors import MissingFileError
-from .factory import build_predictor, model_from_file
-from .inference.predictor import Predictor
-from .inference.segmentation import Segmentation
 
 if TYPE_CHECKING:
     import torch
 
-    from .inference.predictor import ImageLike
+    from .coseg.predict import ImageLike
 
 SHIPPED = Path(__file__).parent / "assets" / "ssnm_mobilenetv2.safetensors"
 

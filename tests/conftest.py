@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from ssnm.cli import main
+from ssnm.coseg.model import SSNM, SpatialModulator
 from ssnm.data.procedural import write_procedural
 from ssnm.data.procedural_kinds import SEEN_KINDS
-from ssnm.models.backbones import Backbone
-from ssnm.models.ssnm import SSNM, SpatialModulator
+from ssnm.nn.backbones import Backbone
 
 TINY_BACKBONE = "mobilenetv2_035"  # channels 8, 16, 32, 112
 TINY_CONFIG = """\

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 TABLE_ROW = re.compile(r"^\| (\d) \| (.+?) \|", re.MULTILINE)
 SIBLINGS = ("data", "losses", "metrics", "models", "visualize")
-TORCH_FREE = ("ssnm.config", "ssnm.errors", "ssnm.naming", "ssnm.imageio", "ssnm.metrics", "ssnm.visualize")
+TORCH_FREE = ("ssnm.config", "ssnm.errors", "ssnm.naming", "ssnm.files.images", "ssnm.metrics", "ssnm.visualize")
 
 
 def layers() -> dict[str, int]:
@@ -53,7 +53,7 @@ INITIAL = "ssnm"  # the package itself: from_pretrained and the version, found l
 
 
 def test_the_table_was_read():
-    assert layers()["ssnm.ops"] == 0 and layers()["ssnm.factory"] == 3 and layers()["ssnm.models"] == 1
+    assert layers()["ssnm.ops"] == 0 and layers()["ssnm.coseg.build"] == 3 and layers()["ssnm.models"] == 1
 
 
 def test_every_module_has_its_place_in_the_table():
@@ -82,15 +82,15 @@ def test_a_module_imports_only_from_layers_above_it(module):
 @pytest.mark.parametrize(
     "importer, imported, no",
     [
-        ("ssnm.ops.spectral", "ssnm.models.ssnm", True),
-        ("ssnm.models.ssnm", "ssnm.losses.coseg", True),
-        ("ssnm.models.ssnm", "ssnm.config", False),
-        ("ssnm.ops.spectral", "ssnm.config", True),
-        ("ssnm.engine.loop", "ssnm.inference.predictor", True),
-        ("ssnm.inference.predictor", "ssnm.engine.checkpoint", False),
-        ("ssnm.engine.loop", "ssnm.factory", True),
-        ("ssnm.factory", "ssnm.commands.train", True),
-        ("ssnm.imageio", "ssnm.errors", False),
+        ("ssnm.coseg.spectral", "ssnm.coseg.model", True),
+        ("ssnm.coseg.model", "ssnm.coseg.losses", True),
+        ("ssnm.coseg.model", "ssnm.config", False),
+        ("ssnm.coseg.spectral", "ssnm.config", True),
+        ("ssnm.engine.loop", "ssnm.coseg.predict", True),
+        ("ssnm.coseg.predict", "ssnm.engine.checkpoint", False),
+        ("ssnm.engine.loop", "ssnm.coseg.build", True),
+        ("ssnm.coseg.build", "ssnm.commands.train", True),
+        ("ssnm.files.images", "ssnm.errors", False),
     ],
 )
 def test_the_rule_itself(importer, imported, no):
@@ -99,7 +99,7 @@ def test_the_rule_itself(importer, imported, no):
 
 def test_no_layer_below_the_factory_sees_a_config():
     others = [m for m in SOURCES if m != INITIAL and not m.startswith("ssnm.config") and place_of(m)]
-    below = [m for m in others if layers()[place_of(m)] < layers()["ssnm.factory"]]
+    below = [m for m in others if layers()[place_of(m)] < layers()["ssnm.coseg.build"]]
     readers = [m for m in below if any(n.startswith("ssnm.config") for n in imports_of(SOURCES[m]))]
     assert readers == []
 

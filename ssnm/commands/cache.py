@@ -41,8 +41,8 @@ def run(args: argparse.Namespace) -> int:
     stores = _folders(config, args.out)
     if args.verify:
         return max(_verify(root) for root in stores)
+    from ..coseg.build import build_file_source
     from ..data.store_writer import write_store
-    from ..factory import build_file_source
 
     size = config.data.size if args.size is None else args.size
     for number, (section, root) in enumerate(zip(config.data.sources, stores)):

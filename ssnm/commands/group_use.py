@@ -29,9 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from .. import from_pretrained
+    from ..coseg.evaluation import select_classes
+    from ..coseg.group_use import measure_group_use, score_alone
     from ..data.testsets import read_test_set
-    from ..evaluation import select_classes
-    from ..inference.group_use import measure_group_use, score_alone
     from ..visualize.panels import group_panel
 
     segmenter = from_pretrained(args.checkpoint, args.device)

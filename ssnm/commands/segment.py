@@ -9,9 +9,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ..data.listing import list_images
 from ..errors import DataError, MissingFileError
-from ..imageio import IMAGE_SUFFIXES, load_rgb
+from ..files.images import IMAGE_SUFFIXES, load_rgb
+from ..files.listing import list_images
 
 LIKELY = 0.1  # a category below this probability is not worth a name
 

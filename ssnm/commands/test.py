@@ -13,9 +13,9 @@ import os
 import statistics
 from pathlib import Path
 
+from ..coseg.partition import ORDERS
 from ..data.testsets import TEST_SETS, read_test_set
 from ..errors import ConfigError, DataError
-from ..inference.partition import ORDERS
 from ..metrics import PROTOCOLS, FolderScores, compare_with_published, score_arrays, score_folder
 from ..metrics.published import TABLES
 from ..metrics.tables import percent, write_text
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from .. import evaluation
+    from ..coseg import evaluation
 
     _check_options(args)
     root = find_root(args.data)
@@ -101,7 +101,7 @@ def _report(job, args: argparse.Namespace, groups, predictor) -> None:
         print("\n" + comparison.table())
         comparison.write(args.out)
     if args.in_memory:
-        from ..inference.testing import in_memory_maps
+        from ..coseg.testing import in_memory_maps
 
         floats = score_arrays(in_memory_maps(predictor, groups), args.protocol)
         print(f"\nin memory, floats at {predictor.size}x{predictor.size}: {_headline(floats)}")
@@ -115,7 +115,7 @@ def _report(job, args: argparse.Namespace, groups, predictor) -> None:
 
 def _repeats(job, args: argparse.Namespace) -> int:
     """Shuffled groupings by the seeds seed .. seed + K - 1, each with its own maps."""
-    from .. import evaluation
+    from ..coseg import evaluation
 
     rows = []
     with evaluation.shared_by_processes() as first:

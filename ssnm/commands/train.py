@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     overrides = [o for group in args.overrides for o in group]
     config = load_config(args.config, [*overrides, *(["train.deterministic=true"] if args.deterministic else [])])
     out = args.out or Path("runs") / Path(args.config).stem
-    from .. import runs
+    from ..coseg import train as runs
     from ..engine.distributed import join, leave
     from ..engine.runtime import pick_device
 

@@ -5,16 +5,7 @@ are read as YAML and converted by the declared type (so `1e-4` is a float). Unkn
 of range are a ConfigError that names the key.
 """
 
-from .loading import (
-    apply_overrides,
-    config_from_dict,
-    config_to_dict,
-    config_to_yaml,
-    data_root,
-    load_config,
-    resolve,
-)
-from .schema import (
+from ..coseg.config import (
     LOSS_TYPES,
     MODEL_TYPES,
     AnyLossConfig,
@@ -35,6 +26,15 @@ from .schema import (
     SpatialConfig,
     TrainConfig,
     ValidationConfig,
+)
+from .loading import (
+    apply_overrides,
+    config_from_dict,
+    config_to_dict,
+    config_to_yaml,
+    data_root,
+    load_config,
+    resolve,
 )
 from .sources import (
     SOURCE_TYPES,

@@ -13,15 +13,8 @@ from typing import Any, Literal
 
 import yaml
 
+from ..coseg.config import LOSS_TYPES, MODEL_TYPES, AnyLossConfig, AnyModelConfig, Config, DataConfig
 from ..errors import ConfigError, MissingFileError
-from .schema import (
-    LOSS_TYPES,
-    MODEL_TYPES,
-    AnyLossConfig,
-    AnyModelConfig,
-    Config,
-    DataConfig,
-)
 from .sources import SOURCE_TYPES, SourceConfig
 
 

@@ -11,10 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..contracts import TestImage
 from ..errors import UserError
-from ..imageio import load_rgb, read_binary_mask
+from ..files.images import load_rgb, read_binary_mask
 from ..naming import canonical_category
+from .records import TestImage
 from .testsets import expected_classes, expected_with_object, scan_test_set
 
 

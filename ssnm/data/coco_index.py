@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError, MissingFileError, MissingPackageError
-from .atomic import write_atomically
+from ..files.atomic import write_atomically
 
 FORMAT = "ssnm-coco-seg"
 VERSION = 1

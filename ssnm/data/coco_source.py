@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from PIL import ExifTags, Image
 
-from ..contracts import Item, Sample
 from ..errors import DataError, MissingFileError
-from ..imageio import RGBImage, open_image, to_rgb
+from ..files.images import RGBImage, open_image, to_rgb
 from .coco_index import CocoSegIndex, read_index
+from .records import Item, Sample
 from .resizing import resize_image, resize_mask
 
 # Shrunken copies of the images round their sides: sizes agree if their aspects do, within this share.
@@ -20,7 +20,7 @@ ASPECT_TOLERANCE = 0.03
 
 
 class CocoSegSource:
-    """The images of a COCO-SEG index; implements :class:`ssnm.contracts.Source`.
+    """The images of a COCO-SEG index; implements :class:`ssnm.data.records.Source`.
 
     Image files may be smaller or larger than their annotations (a shrunken copy), not of another aspect.
 

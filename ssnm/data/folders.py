@@ -1,6 +1,6 @@
 """Training sources read from folders: PASCAL VOC's layout, and the processed layout of the test sets.
 
-Both implement :class:`ssnm.contracts.Source`. Masks are resized per category, bilinear with antialiasing, and
+Both implement :class:`ssnm.data.records.Source`. Masks are resized per category, bilinear with antialiasing, and
 cut at one half; label maps (void) by nearest neighbour, so that no class number is ever invented.
 """
 
@@ -18,11 +18,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..contracts import Item, Sample, TestImage
 from ..errors import DataError, MissingFileError
-from ..imageio import VOID_INDEX, load_rgb, read_binary_mask, read_labels
+from ..files.images import VOID_INDEX, load_rgb, read_binary_mask, read_labels
+from ..files.listing import images_by_stem, shorten
 from ..naming import canonical_category
-from .listing import images_by_stem, shorten
+from .records import Item, Sample, TestImage
 from .resizing import resize_image, resize_mask, resize_nearest
 from .testsets import read_test_set
 from .voc import VOC_CLASSES
@@ -79,7 +79,7 @@ class VocSource:
         self.categories = tuple(dict.fromkeys(self._names[k - 1] for k in sorted(present)))
 
     def load(self, index: int, size: tuple[int, int]) -> Sample:
-        """Decode item `index` at `size` = (height, width); see :class:`ssnm.contracts.Sample`.
+        """Decode item `index` at `size` = (height, width); see :class:`ssnm.data.records.Sample`.
 
         Raises:
             MissingFileError, DataError: a file is missing, undecodable, or image and mask differ in size.
@@ -110,7 +110,7 @@ class ProcessedSource:
 
     A photograph that stands in several classes, as files of one name and the same bytes, is one item with the
     mask of each of them; every other (class, image) pair is one item with that one category. Masks follow the rule
-    of :func:`ssnm.imageio.read_binary_mask`; the 255 of a palette mask that has other indices too is void. Files are
+    of :func:`ssnm.files.images.read_binary_mask`; the 255 of a palette mask with other indices too is void. Files are
     listed when the source is made (images of one name and length are also compared) and decoded only by :meth:`load`.
 
     Args:
@@ -142,7 +142,7 @@ class ProcessedSource:
         self._truths = tuple(tuple(i.truth for i in p) for p in photographs)
 
     def load(self, index: int, size: tuple[int, int]) -> Sample:
-        """Decode item `index` at `size` = (height, width); see :class:`ssnm.contracts.Sample`.
+        """Decode item `index` at `size` = (height, width); see :class:`ssnm.data.records.Sample`.
 
         Raises:
             MissingFileError, DataError: a file is missing, undecodable, or image and mask differ in size.

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DataError, MissingFileError
-from ..imageio import load_rgb
-from .atomic import mask_png, remove_partials, write_atomically
-from .listing import shorten
+from ..files.atomic import mask_png, remove_partials, write_atomically
+from ..files.images import load_rgb
+from ..files.listing import shorten
 from .prepare_raw import RawPair, RawSet, find_icoseg, find_internet, find_msrc, find_pascal_voc
 from .testsets import expected_with_object, scan_test_set
 

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError, MissingFileError
-from ..imageio import IMAGE_SUFFIXES, open_image, read_binary_mask, read_labels
+from ..files.images import IMAGE_SUFFIXES, open_image, read_binary_mask, read_labels
+from ..files.listing import images_by_stem, list_folders, list_images, shorten
 from ..naming import canonical_category, natural_key
-from .listing import images_by_stem, list_folders, list_images, shorten
 from .testsets import expected_classes
 from .voc import VOC_CLASSES, read_voc_coseg_list
 

@@ -14,16 +14,16 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..contracts import Item, Sample
 from ..errors import DataError
 from .procedural_kinds import KINDS
 from .procedural_scene import render_scene
+from .records import Item, Sample
 
 MIN_SIDE = 16
 
 
 class ProceduralSource:
-    """A training source (contracts.Source) of `num_images` drawn images.
+    """A training source (records.Source) of `num_images` drawn images.
 
     Item i is a function of (kinds, objects_per_image, seed, i): the same in every process, and the same
     in a longer or shorter source. Its categories are in painting order, from the back to the front. Objects

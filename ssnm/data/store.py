@@ -26,8 +26,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..contracts import Item, Sample, Source
 from ..errors import DataError, MissingFileError
+from .records import Item, Sample, Source
 
 FORMAT, VERSION = "ssnm-store", 1
 MANIFEST, RECORDS, IMAGES, MASKS, VOIDS = "store.json", "chunks.jsonl", "images.u8", "masks.bits", "void.bits"
@@ -196,7 +196,7 @@ def verify_store(root: str | Path, progress: Callable[[int, int], None] | None =
 
 
 class StoreSource:
-    """The images of a store; implements :class:`ssnm.contracts.Source`. Files are mapped by the first :meth:`load`
+    """The images of a store; implements :class:`ssnm.data.records.Source`. Files are mapped by the first :meth:`load`
     of each process, so that a source can be sent to loader workers.
 
     Args:

@@ -22,9 +22,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..contracts import Sample, Source
 from ..errors import DataError, MissingFileError
-from .atomic import remove_partials, write_atomically
+from ..files.atomic import remove_partials, write_atomically
+from .records import Sample, Source
 from .store import (
     IMAGES,
     MANIFEST,

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 
-from ..contracts import TestImage
 from ..errors import DataError, MissingFileError
+from ..files.listing import group_by_stem, list_folders, list_images, same_stem, shorten
 from ..naming import canonical_category
-from .listing import group_by_stem, list_folders, list_images, same_stem, shorten
+from .records import TestImage
 from .voc import read_voc_coseg_list
 
 FLAT_CATEGORY = "all"  # the category of images that lie in no class folder

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..contracts import GroupBatch
+from ..coseg.records import GroupBatch
 from ..errors import CheckpointError, MissingFileError
 
 DUMP_FORMAT = "ssnm-nonfinite-1"

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import MissingPackageError
-from ..imageio import read_binary_mask
+from ..files.images import read_binary_mask
 from .maps import read_map, resize_map
 from .pairing import find_pairs
 

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import DataError
-from ..imageio import open_image, read_binary_mask
+from ..files.images import open_image, read_binary_mask
 
 MAX_16_BIT = 65535.0
 
@@ -19,7 +19,7 @@ def read_map(path: str | Path) -> np.ndarray:
     - one channel: the values as they are; bilevel files become 0 and 255;
     - colour channels that are all equal: one of them;
     - palette files: looked up if the palette entries in use are grey, otherwise the file is a mask of class indices
-      and is read as :func:`ssnm.imageio.read_binary_mask` reads one (index 1 is the object, not grey 38).
+      and is read as :func:`ssnm.files.images.read_binary_mask` reads one (index 1 is the object, not grey 38).
 
     Raises:
         MissingFileError: no such file. DataError: cannot be decoded, or a colour picture.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ConfigError, DataError, MissingFileError
-from ..imageio import IMAGE_SUFFIXES
+from ..files.images import IMAGE_SUFFIXES
 from ..naming import natural_key
 
 FLAT_CLASS = "all"

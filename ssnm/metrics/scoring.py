@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError
-from ..imageio import read_binary_mask
+from ..files.images import read_binary_mask
 from .curve import best_level, jaccard_curve
 from .maps import read_map, resize_map, resize_truth
 from .measures import Confusion, as_probability, binarize, confusion_at_level, level_histogram

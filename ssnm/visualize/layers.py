@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..imageio import load_rgb, open_image, read_binary_mask
+from ..files.images import load_rgb, open_image, read_binary_mask
 from .records import ImageFiles, MapRecord
 
 THUMBNAIL_SIDE = 480

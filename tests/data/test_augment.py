@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from ssnm.contracts import Sample
 from ssnm.data.augment import Augmentation, crop_and_resize, paste_object
 from ssnm.data.procedural import ProceduralSource
+from ssnm.data.records import Sample
 
 NOTHING = dict(flip=0.0, crop=1.0, colour=0.0, grey=0.0)
 SEEDS = range(30)

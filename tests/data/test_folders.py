@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 
 from ssnm.config import DataConfig, ProceduralSourceConfig, VocSourceConfig
+from ssnm.coseg.build import build_file_source
 from ssnm.data.folders import ProcessedSource, VocSource
 from ssnm.errors import DataError, MissingFileError
-from ssnm.factory import build_file_source
-from ssnm.imageio import read_labels
+from ssnm.files.images import read_labels
 
 AEROPLANE, CAR, PERSON = 1, 7, 15
 SSNM_DATA = os.environ.get("SSNM_DATA")

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssnm.data import atomic
 from ssnm.data.check import check_test_set
 from ssnm.data.prepare import PREPARED_SETS, prepare_test_set
 from ssnm.data.prepare_raw import MSRC_COLOURS
 from ssnm.data.voc import VOC_CLASSES, read_voc_coseg_list
 from ssnm.errors import DataError, MissingFileError, UserError
-from ssnm.imageio import read_binary_mask, read_labels
+from ssnm.files import atomic
+from ssnm.files.images import read_binary_mask, read_labels
 
 SSNM_DATA = os.environ.get("SSNM_DATA")
 GRASS, VOID = (0, 128, 0), (0, 0, 0)

@@ -14,13 +14,13 @@ import pytest
 import torch
 from PIL import Image
 
-from ssnm.contracts import Sample
 from ssnm.data import procedural_scene
 from ssnm.data.procedural import ProceduralSource, write_procedural
 from ssnm.data.procedural_kinds import INKS, KINDS, SEEN_KINDS, SHAPES, TEXTURES, UNSEEN_KINDS
 from ssnm.data.procedural_scene import CENTRE, RADIUS, sample_layout
+from ssnm.data.records import Sample
 from ssnm.errors import DataError
-from ssnm.imageio import load_rgb, read_binary_mask
+from ssnm.files.images import load_rgb, read_binary_mask
 from ssnm.naming import canonical_category
 
 SIZE = (64, 64)

@@ -18,18 +18,18 @@ from PIL import Image
 
 from ssnm.commands import datasets
 from ssnm.config import config_from_dict
+from ssnm.coseg.build import build_pools
+from ssnm.coseg.groups import GroupDataset, collate_groups
+from ssnm.coseg.pool import ImagePool
+from ssnm.coseg.sampler import GroupDrawer, GroupMix, StepSampler
 from ssnm.data.coco_index import write_index
 from ssnm.data.coco_seg import build_index
 from ssnm.data.coco_source import CocoSegSource
 from ssnm.data.folders import ProcessedSource, VocSource
-from ssnm.data.groups import GroupDataset, collate_groups
-from ssnm.data.pool import ImagePool
 from ssnm.data.procedural import ProceduralSource
-from ssnm.data.sampler import GroupDrawer, GroupMix, StepSampler
 from ssnm.data.store import IMAGES, MANIFEST, MASKS, RECORDS, VOIDS, StoreSource, verify_store
 from ssnm.data.store_writer import write_store
 from ssnm.errors import ConfigError, DataError, MissingFileError
-from ssnm.factory import build_pools
 
 SIZE = (30, 22)  # 660 pixels: the packed masks end in half a byte
 ROOT = Path(__file__).parents[2]

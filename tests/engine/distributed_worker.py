@@ -16,9 +16,10 @@ from typing import Callable
 
 import torch
 
-from ssnm import factory, runs
 from ssnm.config import config_from_dict
-from ssnm.contracts import BadImage
+from ssnm.coseg import build as factory
+from ssnm.coseg import train as runs
+from ssnm.data.records import BadImage
 from ssnm.engine.distributed import Processes, join, leave
 
 STEPS = 4

@@ -11,16 +11,16 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data._utils.pin_memory import pin_memory
 
-from ssnm.contracts import GroupBatch
+from ssnm.coseg import model as ssnm_module
+from ssnm.coseg import spectral
+from ssnm.coseg.losses import CosegCriterion
+from ssnm.coseg.model import SpatialModulator
+from ssnm.coseg.records import GroupBatch
+from ssnm.coseg.release.model import ReleaseBackbone, SSNMRelease
 from ssnm.engine.loop import LoopOptions, TrainState, make_ema, train_step
 from ssnm.engine.nonfinite import FiniteGuard
 from ssnm.engine.schedule import Schedule
-from ssnm.losses.coseg import CosegCriterion
-from ssnm.models import ssnm as ssnm_module
-from ssnm.models.backbones import Backbone
-from ssnm.models.ssnm import SpatialModulator
-from ssnm.models.ssnm_release import ReleaseBackbone, SSNMRelease
-from ssnm.ops import spectral
+from ssnm.nn.backbones import Backbone
 
 LABELS, SIZE = 3, 64
 SMALL_BACKBONE = "resnet10t"
@@ -95,7 +95,7 @@ def test_the_solver_of_accelerators_is_captured_without_a_graph_break():
 def test_solving_without_compiling_does_not_load_the_compiler():
     """It would cost whoever segments five photographs some seconds at the first call."""
     code = """import sys, torch
-from ssnm.ops.spectral import leading_eigenvector
+from ssnm.coseg.spectral import leading_eigenvector
 leading_eigenvector(torch.nn.functional.normalize(torch.rand(1, 200, 100), dim=-1))
 print("torch._dynamo" in sys.modules)"""
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from ssnm import factory
 from ssnm.config import config_from_dict
+from ssnm.coseg import build as factory
+from ssnm.coseg.release.losses import ReleaseCriterion, batch_weighted_cross_entropy, smooth_l1_loss
 from ssnm.engine.distributed import Processes, join, wrap
 from ssnm.engine.nonfinite import read_dump
 from ssnm.errors import ConfigError
-from ssnm.losses.release import ReleaseCriterion, batch_weighted_cross_entropy, smooth_l1_loss
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -222,7 +222,7 @@ def test_the_line_for_several_machines_joins_two_launchers(tiny_config, tmp_path
 
 FAILING = """\
 import os, sys
-from ssnm import factory
+from ssnm.coseg import build as factory
 from ssnm.cli import main
 from ssnm.errors import DataError
 

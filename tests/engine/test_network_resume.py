@@ -3,15 +3,15 @@
 import pytest
 import torch
 
+from ssnm.coseg.groups import GroupDataset, collate_groups
+from ssnm.coseg.losses import CosegCriterion
+from ssnm.coseg.pool import ImagePool
+from ssnm.coseg.sampler import GroupDrawer, GroupMix, StepSampler
 from ssnm.data.augment import Augmentation
-from ssnm.data.groups import GroupDataset, collate_groups
-from ssnm.data.pool import ImagePool
 from ssnm.data.procedural import ProceduralSource
-from ssnm.data.sampler import GroupDrawer, GroupMix, StepSampler
 from ssnm.engine.checkpoint import load_training, save_training
 from ssnm.engine.loop import LoopOptions, TrainState, make_ema, train
 from ssnm.engine.schedule import Schedule
-from ssnm.losses.coseg import CosegCriterion
 
 
 def differing(one: torch.nn.Module, other: torch.nn.Module) -> list[str]:

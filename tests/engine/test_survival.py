@@ -12,14 +12,15 @@ import pytest
 import torch
 from torch import nn
 
-from ssnm import factory, runs
 from ssnm.config import Config, config_from_dict
+from ssnm.coseg import build as factory
+from ssnm.coseg import train as runs
 from ssnm.engine.checkpoint import load_training, save_training
+from ssnm.engine.logs import RunLog
 from ssnm.engine.loop import LoopOptions, NonFiniteLoss, TrainState, make_ema, train
 from ssnm.engine.nonfinite import read_dump
 from ssnm.engine.schedule import Schedule
 from ssnm.errors import CheckpointError, ConfigError, TrainingError
-from ssnm.logs import RunLog
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")

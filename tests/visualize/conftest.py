@@ -10,7 +10,7 @@ from PIL import Image, ImageFilter
 
 from ssnm.commands.score import write_results
 from ssnm.data.procedural import write_procedural
-from ssnm.imageio import read_binary_mask
+from ssnm.files.images import read_binary_mask
 from ssnm.metrics import score_folder
 
 GROUP_SIZE = 4

@@ -1,0 +1,240 @@
+"""The one composition root: config -> objects. Nothing below this layer ever sees a config."""
+
+from __future__ import annotations
+
+import copy
+import os
+import signal
+from typing import Any, Callable, Iterable
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from ..config import (
+    AnyLossConfig,
+    AnyModelConfig,
+    Config,
+    DataConfig,
+    ReleaseLossConfig,
+    ReleaseModelConfig,
+    SourceConfig,
+    TrainConfig,
+    config_from_dict,
+    resolve,
+)
+from ..data.augment import Augmentation
+from ..data.coco_source import CocoSegSource
+from ..data.folders import ProcessedSource, VocSource
+from ..data.procedural import ProceduralSource
+from ..data.procedural_kinds import KINDS, SEEN_KINDS, UNSEEN_KINDS
+from ..data.records import BadImage, Source
+from ..data.store import StoreSource
+from ..data.voc import VOC_CLASSES
+from ..engine.checkpoint import ModelFile, load_weights
+from ..engine.distributed import Processes
+from ..engine.schedule import Schedule
+from ..errors import ConfigError
+from ..naming import canonical_category
+from ..nn.backbones import Backbone
+from .groups import GroupDataset, collate_groups
+from .losses import CosegCriterion
+from .model import SSNM, SpatialModulator
+from .pool import ImagePool, MemoryCache
+from .predict import Predictor
+from .records import GroupBatch
+from .release.losses import ReleaseCriterion
+from .release.model import ReleaseBackbone, SSNMRelease
+from .release.union_first import UnionFirstDataset
+from .sampler import GroupDrawer, GroupMix, StepSampler
+from .validation import Validator
+
+PROCEDURAL_KINDS = {"seen": SEEN_KINDS, "unseen": UNSEEN_KINDS, "all": tuple(KINDS)}
+
+
+def build_model(config: AnyModelConfig, num_categories: int, weights: str | None = None) -> SSNM | SSNMRelease:
+    """The network of a config. `weights` overrides the backbone's ("none" where a checkpoint follows)."""
+    b = config.backbone
+    if isinstance(config, ReleaseModelConfig):
+        return SSNMRelease(ReleaseBackbone(b.weights if weights is None else weights), num_categories, config.solver)
+    backbone = Backbone(
+        b.name, b.weights if weights is None else weights, b.strides, b.norm_eval, b.frozen_levels, b.allow_unused
+    )
+    spatial, semantic = config.spatial, config.semantic
+    return SSNM(
+        backbone,
+        num_categories,
+        dim=config.dim,
+        spatial=SpatialModulator(spatial.orientation, spatial.scale) if spatial.enabled else None,
+        semantic=dict(
+            image_dim=semantic.image_dim,
+            group_dim=semantic.group_dim,
+            activation=semantic.activation,
+            gamma_activation=semantic.gamma_activation,
+            centred=semantic.centred,
+            normalisation=semantic.normalisation,
+        )
+        if semantic.enabled
+        else None,
+        fusion_activation=config.fusion_activation,
+        level_activation=config.level_activation,
+        head_activation=config.head_activation,
+    )
+
+
+def model_from_file(file: ModelFile, where: str) -> tuple[SSNM | SSNMRelease, Config]:
+    """Rebuild the network that a checkpoint or exported model describes, with its weights, in eval mode."""
+    config = config_from_dict(file.config, where)
+    model = build_model(config.model, len(file.labels), weights="none")
+    load_weights(model, file.weights, where)
+    return model.eval(), config
+
+
+def build_criterion(
+    config: AnyLossConfig, processes: Processes = Processes()
+) -> CosegCriterion | ReleaseCriterion:
+    """The losses of a config; batch-wide terms cover the share of every process."""
+    if isinstance(config, ReleaseLossConfig):
+        return ReleaseCriterion(processes.mean)
+    return CosegCriterion(config.spa, config.sem, config.seg, config.dice, config.weighting, config.spa_reduction)
+
+
+def backbone_weights(config: Config) -> str:
+    """The backbone's weights argument with a relative file resolved by the rule of data.root."""
+    weights = config.model.backbone.weights
+    return weights if weights in ("pretrained", "none") else str(resolve(config.data, weights))
+
+
+def build_source(config: SourceConfig, data: DataConfig) -> Source:
+    """One source of training images, read from its store where the config names one."""
+    if config.type == "store":
+        return StoreSource(resolve(data, config.root), (data.size, data.size))
+    source = build_file_source(config, data)
+    return StoreSource(resolve(data, config.store), (data.size, data.size), source) if config.store else source
+
+
+def build_file_source(config: SourceConfig, data: DataConfig) -> Source:
+    """One source read from its own files, whatever store its config names; what a store is made of."""
+    if config.type == "voc":
+        names = config.class_names or VOC_CLASSES
+        return VocSource(resolve(data, config.root), config.list, name=config.name, class_names=names)
+    if config.type == "processed":
+        return ProcessedSource(resolve(data, config.root), name=config.name)
+    if config.type == "coco_seg":
+        return CocoSegSource(resolve(data, config.index), resolve(data, config.images), name=config.name)
+    if config.type == "procedural":
+        return ProceduralSource(PROCEDURAL_KINDS[config.kinds], config.num_images, seed=config.seed, name=config.name)
+    raise ConfigError(f"a source of type {config.type} has no files of its own; voc, processed, coco_seg or procedural "
+                      "was expected")  # fmt: skip
+
+
+def build_pools(config: DataConfig) -> tuple[ImagePool, ImagePool]:
+    """(training images, held-out images) of all sources under one label list."""
+    sources = [build_source(s, config) for s in config.sources]
+    if config.cache == "memory":
+        sources = [MemoryCache(s) for s in sources]
+    labels = tuple(canonical_category(name) for name in config.labels) or None
+    return ImagePool(sources, labels).split(config.holdout, config.holdout_seed)
+
+
+def build_loader(config: Config, pool: ImagePool, start: int, rank: int = 0, world: int = 1) -> DataLoader:
+    """Micro-batches of the training groups, `train.accumulate` per step, from step `start` on."""
+    data, train = config.data, config.train
+    mix = GroupMix(data.mix.real, data.mix.pasted, data.mix.distractor, data.mix.shared)
+    drawer = GroupDrawer(pool, data.group_size, data.balance, mix)
+    sampler = StepSampler(drawer, train.batch_groups, train.seed, start, train.steps, rank, world, train.accumulate)
+    a = data.augmentation
+    dataset_type = UnionFirstDataset if data.union_at_full_size else GroupDataset
+    dataset = dataset_type(pool, (data.size, data.size), Augmentation(a.flip, a.crop, a.keep, a.colour, a.grey))
+    return DataLoader(
+        dataset,
+        batch_sampler=sampler,
+        num_workers=min(data.workers, os.cpu_count() or 1),
+        collate_fn=collate_groups,
+        pin_memory=torch.cuda.is_available(),
+        persistent_workers=data.workers > 0,
+        prefetch_factor=4 if data.workers else None,
+        worker_init_fn=_prepare_worker,
+        generator=torch.Generator().manual_seed(train.seed),  # else each start of a loader draws from the model's
+    )
+
+
+def build_validator(
+    config: Config,
+    pool: ImagePool,
+    device: torch.device,
+    on_bad: Callable[[Iterable[BadImage]], None] = lambda found: None,
+) -> Validator:
+    """Validation on held-out images; the groups depend on validation.seed alone. on_bad: told of unusable images."""
+    v = config.validation
+    return Validator.make(
+        pool, config.data.size, config.data.group_size, v.groups, v.two_category_images, v.seed, device, v.pictures,
+        on_bad,
+    )
+
+
+def build_predictor(model: nn.Module, config: Config, device: torch.device) -> Predictor:
+    """At the side that the model was found to do best at, or was trained at."""
+    return Predictor(model, getattr(config.model, "test_size", 0) or config.data.size, device)
+
+
+def build_optimizer(model: SSNM | SSNMRelease, config: TrainConfig) -> torch.optim.Optimizer:
+    """Adam (AdamW where there is decoupled weight decay) with the backbone's rate scaled; without frozen parameters.
+
+    On CUDA the fused kernel: the same update in one launch.
+    """
+    groups = []
+    for name, parameters, scale in (
+        ("backbone", model.backbone.parameters(), config.backbone_lr_scale),
+        ("modules", (p for n, p in model.named_parameters() if not n.startswith("backbone.")), 1.0),
+    ):
+        trained = [p for p in parameters if p.requires_grad]
+        if trained:
+            lr = config.lr * scale
+            groups.append({"params": trained, "name": name, "lr": lr, "base_lr": lr})
+    decoupled = config.weight_decay and config.weight_decay_type == "decoupled"
+    cls = torch.optim.AdamW if decoupled else torch.optim.Adam
+    fused = next(model.parameters()).is_cuda
+    return cls(groups, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=fused)
+
+
+def build_schedule(config: TrainConfig) -> Schedule:
+    s = config.schedule
+    return Schedule(s.name, config.steps, s.every, s.warmup, s.rebuild_optimizer)
+
+
+def untrained_parameters(model: nn.Module, config: Config, num_categories: int) -> list[str]:
+    """Names of the trainable parameters that the losses of `config` give no gradient, found by trying a copy."""
+    probe = copy.deepcopy(model)
+    device, size, group = next(probe.parameters()).device, config.data.size, config.data.group_size
+    shape = (1, group, size, size)
+    batch = GroupBatch(
+        images=torch.linspace(0, 1, group * 3 * size * size, device=device).view(1, group, 3, size, size),
+        masks=torch.ones(shape, device=device),
+        labels=torch.zeros(1, num_categories, device=device),
+        valid=torch.ones(shape, dtype=torch.bool, device=device),
+        grey=torch.zeros(1, group, dtype=torch.bool, device=device),
+    )
+    probe.eval()  # batch norm of one group may have a single value per channel
+    build_criterion(config.loss)(group_forward(probe)(batch), batch)["total"].backward()
+    return [name for name, p in probe.named_parameters() if p.requires_grad and p.grad is None]
+
+
+def synchronise_batch_norm(model: nn.Module) -> nn.Module:
+    """Batch norm whose statistics cover the batches of all processes; the keys of the weights stay as they are."""
+    from timm.layers import convert_sync_batchnorm
+
+    return convert_sync_batchnorm(model)
+
+
+def group_forward(model: nn.Module) -> Callable[[GroupBatch], Any]:
+    """What the loop calls: the model on a batch's images, and on which of them are grey where it asks for that."""
+    if getattr(getattr(model, "module", model), "takes_grey", False):  # `module`: inside DistributedDataParallel
+        return lambda batch: model(batch.images, batch.grey)
+    return lambda batch: model(batch.images)
+
+
+def _prepare_worker(worker: int) -> None:
+    torch.set_num_threads(1)
+    for number in (signal.SIGINT, signal.SIGTERM):  # these reach all processes: the parent decides when to stop
+        signal.signal(number, signal.SIG_IGN)

@@ -1,0 +1,103 @@
+"""Group use on a test set (end of docs/evaluation.md): the same image in a group of each of its two kinds."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..data.records import TestImage
+from ..data.testsets import TestSet
+from ..data.voc import read_voc_coseg_list
+from ..errors import DataError
+from ..files.images import load_rgb, read_binary_mask
+from ..metrics import FolderScores, GroupUse, binarize, group_use_record, score_arrays
+from ..visualize.panels import GroupPictures
+from .predict import Predictor
+from .testing import in_memory_maps, make_groups
+
+RULE = "fixed:0.5"
+SHOWN = 8
+
+
+@dataclass(frozen=True)
+class GroupUseResult:
+    """use: the summary with its records; wrong: pictures of the images with the lowest d, worst first."""
+
+    use: GroupUse
+    wrong: list[GroupPictures]
+
+
+def two_kind_images(test_set: TestSet) -> list[tuple[TestImage, TestImage]]:
+    """The images that stand in two or more classes, as their entries in the first two of them.
+
+    Files are the same image when the list of the PASCAL-VOC co-segmentation set says so; in other sets, when
+    they have the same name.
+    """
+    voc_names = {(entry.category, entry.file): entry.voc_name for entry in read_voc_coseg_list()}
+    known = all((i.category, i.name) in voc_names for i in test_set.images)
+    entries = defaultdict(list)
+    for image in test_set.images:
+        entries[voc_names[image.category, image.name] if known else image.name].append(image)
+    pairs = [sorted(same, key=lambda i: i.category)[:2] for same in entries.values() if len(same) > 1]
+    return [(first, second) for first, second in pairs if first.category != second.category]
+
+
+def measure_group_use(predictor: Predictor, test_set: TestSet, seed: int = 0, group_size: int = 5) -> GroupUseResult:
+    """Put every two-kind image with group_size - 1 others of each kind, chosen by `seed`, and compare its masks.
+
+    Raises:
+        DataError: no ground truth, or no image stands in two classes.
+    """
+    if not test_set.has_truth:
+        raise DataError("group use needs ground truth: the folder groundtruth/ is missing")
+    cases = two_kind_images(test_set)
+    if not cases:
+        raise DataError("group use needs images that stand in two classes; this set has none")
+    rng = np.random.default_rng(seed)
+    members = defaultdict(list)
+    for image in test_set.images:
+        members[image.category].append(image)
+    records, pictures = [], []
+    for case in cases:
+        groups = [_group(rng, entry, members[entry.category], group_size) for entry in case]
+        predictions = [predictor.predict([image.image for image in group]) for group in groups]
+        masks = [binarize(p.probability(0), RULE)[0] for p in predictions]
+        truths = [read_binary_mask(entry.truth) for entry in case]
+        if not all(truth.any() for truth in truths):
+            continue
+        record = group_use_record(case[0].name, case[0].category, case[1].category, *masks, *truths)
+        records.append(record)
+        pictures.append((record.d, case, groups, truths, predictions))
+    pictures.sort(key=lambda p: p[0])
+    wrong = [panel for picture in pictures[:SHOWN] for panel in _panels(*picture)]
+    return GroupUseResult(GroupUse.of(records), wrong)
+
+
+def score_alone(predictor: Predictor, test_set: TestSet) -> FolderScores:
+    """Release protocol with every image in a group of its own (N = 1): what the network does without a group."""
+    return score_arrays(in_memory_maps(predictor, make_groups(test_set, 1, "natural")), "release")
+
+
+def _group(rng: np.random.Generator, entry: TestImage, members: list[TestImage], size: int) -> list[TestImage]:
+    """The entry first, then size - 1 other images of its class (with repetition only where there are too few)."""
+    others = [image for image in members if image is not entry]
+    chosen = rng.choice(len(others), size - 1, replace=len(others) < size - 1) if others else []
+    return [entry, *(others[i] for i in chosen)]
+
+
+def _panels(d, case, groups, truths, predictions) -> list[GroupPictures]:
+    """The image in either group beside that group's other images; only the shared image has a truth to show."""
+    panels = []
+    for entry, group, truth, prediction in zip(case, groups, truths, predictions):
+        panels.append(
+            GroupPictures(
+                images=[load_rgb(image.image).array for image in group],
+                spatial_masks=None if prediction.spatial_masks is None else list(prediction.spatial_masks),
+                probabilities=[prediction.probability(i) for i in range(len(group))],
+                truths=[truth, *(read_binary_mask(image.truth) for image in group[1:])],
+                title=f"{entry.category} (d = {d:+.2f})",
+            )
+        )
+    return panels

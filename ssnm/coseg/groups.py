@@ -1,0 +1,135 @@
+"""Groups of images and masks for training: a draw of the sampler -> tensors -> GroupBatch.
+
+An image that cannot be used (undecodable, its mask missing, the drawn category's mask empty) is replaced by
+another of the drawn category; what replaces it is a function of the slot's seed, so a resumed run makes the same
+groups. B groups, N images in a group, L co-categories.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ..data.augment import Augmentation, paste_object
+from ..data.records import BadImage, Sample
+from .bad_data import Replacements, UnusableImage
+from .pool import ImagePool
+from .records import GroupBatch
+from .sampler import GroupDraw, Slot
+
+NO_AUGMENTATION = Augmentation(flip=0.0)
+
+
+@dataclass(frozen=True)
+class Group:
+    """One group before batching; shapes as in GroupBatch without B. bad: images that were replaced."""
+
+    images: Tensor
+    masks: Tensor
+    labels: Tensor
+    valid: Tensor
+    grey: Tensor
+    names: tuple[str, ...]
+    bad: tuple[BadImage, ...] = ()
+
+
+class GroupDataset(Dataset[Group]):
+    """Indexed by :class:`GroupDraw`, not by number.
+
+    A group's label is multi-hot over all categories that every one of its images shows; an image's mask is the
+    OR of its masks of these categories. Void pixels that no shared category covers are marked invalid.
+    """
+
+    def __init__(self, pool: ImagePool, size: tuple[int, int], augmentation: Augmentation = NO_AUGMENTATION) -> None:
+        self.pool, self.size, self.augmentation = pool, tuple(size), augmentation
+        self._column = {name: k for k, name in enumerate(pool.labels)}
+
+    def __getitem__(self, draw: GroupDraw) -> Group:
+        """The group of a draw, with replacements where images are unusable.
+
+        Raises:
+            DataError: no image of the category can be used in the place of one.
+        """
+        replacements = Replacements(self.pool)
+        while True:
+            try:
+                return replace(self.make(draw, replacements.accepted), bad=tuple(replacements.bad))
+            except UnusableImage as error:
+                draw = replacements.replace(draw, error)
+
+    def make(self, draw: GroupDraw, accepted: Collection[int] = ()) -> Group:
+        """The group of exactly the images of `draw`; an empty mask is let pass for the images `accepted`.
+
+        Raises:
+            UnusableImage: one of them cannot be used.
+        """
+        made = [self._make(slot, draw.category, accepted) for slot in draw.slots]
+        shared = sorted(set.intersection(*(set(masks) for _, masks in made)) & set(self._column))
+        masks = torch.stack([_union(own, shared, self.size) for _, own in made])  # (N, H, W)
+        void = torch.stack([sample.void for sample, _ in made])
+        labels = torch.zeros(len(self._column))
+        labels[[self._column[c] for c in shared]] = 1
+        return Group(
+            images=torch.stack([sample.image for sample, _ in made]),
+            masks=masks,
+            labels=labels,
+            valid=~void | masks,
+            grey=torch.tensor([sample.grey for sample, _ in made]),
+            names=tuple(str(self.pool.item(slot.item).image or self.pool.item(slot.item).name) for slot in draw.slots),
+        )
+
+    def _make(self, slot: Slot, category: str, accepted: Collection[int]) -> tuple[Sample, dict[str, Tensor]]:
+        """One augmented image and its non-empty masks by category (the drawn one always among them)."""
+        sample = self.pool.load_usable(slot.item, self.size)
+        categories = list(self.pool.item(slot.item).categories)
+        pasted = None if slot.paste is None else slot.paste.category
+        if category in categories and category != pasted and slot.item not in accepted:
+            self.pool.require_object(slot.item, sample, category)
+        if slot.paste is not None:
+            sample, categories = self._paste(sample, categories, slot, accepted)
+        target = sample.masks[[k for k, c in enumerate(categories) if c == category]].any(0)
+        sample = self.augmentation(sample, target, np.random.default_rng(slot.seed))
+        masks = {c: m for c, m in zip(categories, sample.masks) if c == category or bool(m.any())}
+        return sample, masks
+
+    def _paste(
+        self, sample: Sample, categories: list[str], slot: Slot, accepted: Collection[int]
+    ) -> tuple[Sample, list[str]]:
+        donor = self.pool.load_usable(slot.paste.item, self.size)
+        mask = donor.masks[self.pool.item(slot.paste.item).categories.index(slot.paste.category)]
+        placed = mask  # an object that vanished at training size: nothing to paste, an empty mask
+        if slot.paste.item not in accepted:
+            self.pool.require_object(slot.paste.item, donor, slot.paste.category)
+        if mask.any():
+            sample, placed = paste_object(sample, donor.image, mask, np.random.default_rng(slot.paste.seed))
+        if slot.paste.category in categories:
+            masks = sample.masks.clone()
+            masks[categories.index(slot.paste.category)] |= placed
+        else:
+            masks, categories = torch.cat([sample.masks, placed[None]]), [*categories, slot.paste.category]
+        return Sample(sample.image, masks, sample.void, sample.grey), categories
+
+
+def _union(masks: dict[str, Tensor], categories: list[str], size: tuple[int, int]) -> Tensor:
+    union = torch.zeros(size, dtype=torch.bool)
+    for category in categories:
+        union |= masks[category]
+    return union
+
+
+def collate_groups(groups: list[Group]) -> GroupBatch:
+    """Groups of one size -> GroupBatch; images become float in [0, 1], masks float 0 / 1."""
+    return GroupBatch(
+        images=torch.stack([g.images for g in groups]).float().div_(255),
+        masks=torch.stack([g.masks for g in groups]).float(),
+        labels=torch.stack([g.labels for g in groups]),
+        valid=torch.stack([g.valid for g in groups]),
+        grey=torch.stack([g.grey for g in groups]),
+        names=tuple(g.names for g in groups),
+        bad=tuple(bad for g in groups for bad in g.bad),
+    )

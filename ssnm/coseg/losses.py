@@ -1,0 +1,105 @@
+"""The losses of SSNM (Eq. 9, 12, 13, 14) and the terms that its release and our small configs add.
+
+Every function returns one scalar; :class:`CosegCriterion` returns them by name and `total`.
+B groups, N images in a group, L co-categories. Masks are 0 or 1; `valid` is False at void pixels.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .records import GroupBatch, SSNMOutput
+
+WEIGHTINGS = ("paper", "balanced", "none")
+
+
+def positive_share(masks: Tensor, valid: Tensor) -> Tensor:
+    """delta^n of Eq. 13: the share of positive pixels among the valid ones of each image.
+
+    masks, valid (..., H, W) -> (..., 1, 1)
+    """
+    pixels = valid.sum(dim=(-2, -1), keepdim=True).clamp(min=1)
+    return (masks * valid).sum(dim=(-2, -1), keepdim=True) / pixels
+
+
+def segmentation_loss(logits: Tensor, masks: Tensor, valid: Tensor, weighting: str = "paper") -> Tensor:
+    """l_seg (Eq. 13): pixel-wise weighted binary cross-entropy, averaged over images and their valid pixels.
+
+    weighting: "paper" positives times delta, negatives times 1 - delta (as printed); "balanced" the reverse,
+    which gives small objects more weight; "none" one for all.
+    logits, masks, valid: (B, N, H, W). An image without valid pixels adds nothing.
+    """
+    cross_entropy = F.binary_cross_entropy_with_logits(logits, masks, reduction="none")
+    if weighting != "none":
+        delta = positive_share(masks, valid)
+        positive, negative = (delta, 1 - delta) if weighting == "paper" else (1 - delta, delta)
+        cross_entropy = cross_entropy * torch.where(masks > 0.5, positive, negative)
+    per_image = (cross_entropy * valid).sum(dim=(-2, -1)) / valid.sum(dim=(-2, -1)).clamp(min=1)
+    return per_image.mean()
+
+
+def dice_loss(logits: Tensor, masks: Tensor, valid: Tensor, smooth: float = 1.0) -> Tensor:
+    """1 - Dice of the probabilities, averaged over images (Milletari et al., V-Net, 2016). Range [0, 1).
+
+    logits, masks, valid: (B, N, H, W). `smooth` pixels are added to both sides: an empty image that is
+    predicted empty costs 0.
+    """
+    probability = logits.sigmoid() * valid
+    overlap = (probability * masks).sum(dim=(-2, -1))
+    total = probability.sum(dim=(-2, -1)) + (masks * valid).sum(dim=(-2, -1))
+    return (1 - (2 * overlap + smooth) / (total + smooth)).mean()
+
+
+def category_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """l_sem (Eq. 12): binary cross-entropy, mean over the L categories and the groups. logits, labels (B, L)."""
+    return F.binary_cross_entropy_with_logits(logits, labels)
+
+
+def clustering_loss(energy: Tensor, descriptors: int, reduction: str = "sum") -> Tensor:
+    """l_spa (Eq. 9): -s^T G s, averaged over groups.
+
+    energy (B,) with gradient to the descriptors; "sum" as printed (of order M), "mean" divides by M = `descriptors`.
+    """
+    return -energy.mean() / (descriptors if reduction == "mean" else 1)
+
+
+class CosegCriterion:
+    """l = l_spa + l_sem + l_seg (Eq. 14) with a weight per term; a term of weight 0 is not computed.
+
+    Args:
+        spa, sem, seg, dice: the weights.
+        weighting: of the pixels in l_seg, see :func:`segmentation_loss`.
+        spa_reduction: "sum" or "mean", see :func:`clustering_loss`.
+
+    Called with the output of the model and the batch; returns {"total": ..., "seg": ..., ...}. Terms of a
+    modulator that is switched off are left out.
+    """
+
+    def __init__(
+        self,
+        spa: float = 1.0,
+        sem: float = 1.0,
+        seg: float = 1.0,
+        dice: float = 0.0,
+        weighting: str = "paper",
+        spa_reduction: str = "sum",
+    ) -> None:
+        self.weights = {"spa": spa, "sem": sem, "seg": seg, "dice": dice}
+        self.weighting, self.spa_reduction = weighting, spa_reduction
+
+    def __call__(self, output: SSNMOutput, batch: GroupBatch) -> dict[str, Tensor]:
+        logits, modulation = output.mask_logits.float(), output.modulation
+        terms: dict[str, Tensor] = {}
+        if self.weights["seg"]:
+            terms["seg"] = segmentation_loss(logits, batch.masks, batch.valid, self.weighting)
+        if self.weights["dice"]:
+            terms["dice"] = dice_loss(logits, batch.masks, batch.valid)
+        if self.weights["sem"] and modulation.category_logits is not None:
+            terms["sem"] = category_loss(modulation.category_logits.float(), batch.labels)
+        if self.weights["spa"] and modulation.clustering_energy is not None:
+            descriptors = modulation.spatial_mask.shape[1:].numel()
+            terms["spa"] = clustering_loss(modulation.clustering_energy, descriptors, self.spa_reduction)
+        total = sum(self.weights[name] * value for name, value in terms.items())
+        return {"total": total, **terms}

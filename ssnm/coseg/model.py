@@ -1,0 +1,240 @@
+"""SSNM: deep object co-segmentation via spatial-semantic network modulation (AAAI 2020).
+
+In the order data flows (Figure 2): backbone -> multi-resolution CFMs -> fusion -> spatial modulator (S),
+coarsest CFM -> semantic modulator (gamma) -> modulation of every level -> FPN-style head -> mask logits.
+
+B groups, N images in a group, M = B*N images, C_k channels of level k, D descriptor channels, L co-categories.
+Levels are ordered finest first; the last one is the coarsest (7x7 for a 224x224 image).
+What the paper leaves open is listed in docs/deviations.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..nn.backbones import Backbone
+from ..nn.grouping import fold_groups, unfold_groups
+from ..nn.modulation import scale_and_shift
+from ..nn.resize import resize_area, resize_bilinear
+from .orientation import orient
+from .records import Modulation, SSNMOutput
+from .second_order import second_order_matrix, signed_sqrt
+from .spectral import clustering_energy, leading_eigenvector, unit_descriptors
+
+ACTIVATIONS = {"none": nn.Identity, "relu": nn.ReLU}
+
+
+class Fusion(nn.Module):
+    """The inset of Figure 2: multi-resolution CFMs -> phi, the maps that the spatial modulator clusters.
+
+    From finest to coarsest: 1x1 convolution of the running map, down-sampling to the next level, plus the
+    1x1 convolution of that level's own map, 1x1 convolution of the sum; the last one gives phi.
+    """
+
+    def __init__(self, channels: Sequence[int], dim: int, activation: str = "none") -> None:
+        super().__init__()
+        self.lateral = nn.ModuleList(nn.Conv2d(c, dim, 1) for c in channels)
+        self.running = nn.ModuleList(nn.Conv2d(dim, dim, 1) for _ in channels[2:])
+        self.merge = nn.ModuleList(nn.Conv2d(dim, dim, 1) for _ in channels[1:])
+        self.activation = ACTIVATIONS[activation]()
+
+    def forward(self, cfms: Sequence[Tensor]) -> Tensor:
+        """[(M, C_k, H_k, W_k)] finest first -> (M, D, h, w) at the coarsest size."""
+        running = self.lateral[0](cfms[0])
+        for level in range(1, len(cfms)):
+            if level > 1:
+                running = self.running[level - 2](running)
+            running = resize_area(running, cfms[level].shape[-2:])
+            running = self.activation(self.merge[level - 1](running + self.lateral[level](cfms[level])))
+        return running
+
+
+class SpatialModulator(nn.Module):
+    """f_spa (Eq. 6-10): the leading eigenvector of G = X^T X - 11^T, cut into one mask per image.
+
+    No learned parameters. The eigenvector is found in float32 with autocast off and without gradient;
+    the clustering energy s^T G s carries the gradient to the descriptors (l_spa, Eq. 9).
+
+    Args:
+        orientation: a key of `ops.orientation.ORIENTATIONS`; the sign of an eigenvector is arbitrary.
+        scale: "unit" (||s|| = 1 over the group, as printed) or "rms" (times sqrt(M): entries of order 1
+            whatever the group size).
+    """
+
+    def __init__(self, orientation: str = "border", scale: str = "rms") -> None:
+        super().__init__()
+        self.orientation, self.scale = orientation, scale
+
+    def forward(self, phi: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """phi (B, N, D, h, w) -> spatial mask (B, N, h, w), eigenvalue (B,), clustering energy (B,)."""
+        with torch.autocast(phi.device.type, enabled=False):
+            descriptors = unit_descriptors(phi.float())  # (B, N*h*w, D)
+            vector, eigenvalue = leading_eigenvector(descriptors)
+            energy = clustering_energy(descriptors, vector)
+            mask = vector.unflatten(1, (phi.shape[1], *phi.shape[-2:]))  # (B, N*h*w) -> (B, N, h, w)
+            mask = orient(mask, self.orientation)
+            if self.scale == "rms":
+                mask = mask * vector.shape[1] ** 0.5
+        return mask, eigenvalue, energy
+
+
+class SecondOrderPooling(nn.Module):
+    """SP (Figure 4): 1x1 convolution d -> c, the c x c second-order matrix, fully-connected layer -> d."""
+
+    def __init__(self, in_dim: int, dim: int, out_dim: int, activation: str, centred: bool, normalisation: str) -> None:
+        super().__init__()
+        self.reduce = nn.Linear(in_dim, dim)  # a 1x1 convolution over positions
+        self.expand = nn.Linear(dim * dim, out_dim)
+        self.activation = ACTIVATIONS[activation]()
+        self.centred, self.normalisation = centred, normalisation
+
+    def forward(self, features: Tensor) -> Tensor:
+        """features (B, P, d), d channels at P positions -> (B, out_dim)."""
+        reduced = self.activation(self.reduce(features)).transpose(1, 2)  # (B, P, c) -> (B, c, P)
+        with torch.autocast(features.device.type, enabled=False):  # squares of features: float32
+            matrix = second_order_matrix(reduced.float(), self.centred)
+            if self.normalisation == "signed_sqrt":
+                matrix = signed_sqrt(matrix)
+        return self.expand(matrix.flatten(1).to(reduced.dtype))
+
+
+class SemanticModulator(nn.Module):
+    """f_sem (Eq. 3, 11, 12): hierarchical second-order pooling (HSP) of a group's coarsest CFMs -> gamma.
+
+    SP on each image gives N indicators; a second SP over these N positions gives gamma. gamma does not depend
+    on the order of the images.
+    """
+
+    def __init__(
+        self,
+        in_dim: int,
+        dim: int,
+        num_categories: int,
+        image_dim: int = 64,
+        group_dim: int = 32,
+        activation: str = "none",
+        gamma_activation: str = "none",
+        centred: bool = False,
+        normalisation: str = "none",
+    ) -> None:
+        super().__init__()
+        shared = dict(activation=activation, centred=centred, normalisation=normalisation)
+        self.image_pooling = SecondOrderPooling(in_dim, image_dim, in_dim, **shared)
+        self.group_pooling = SecondOrderPooling(in_dim, group_dim, dim, **shared)
+        self.gamma_activation = ACTIVATIONS[gamma_activation]()
+        self.classifier = nn.Linear(dim, num_categories)
+        nn.init.ones_(self.group_pooling.expand.bias)  # training starts near gamma = 1, the unmodulated network
+
+    def indicators(self, cfm: Tensor) -> Tensor:
+        """The coarsest CFM (M, d, h, w) -> one indicator per image (M, d)."""
+        return self.image_pooling(cfm.flatten(2).transpose(1, 2))  # (M, d, h, w) -> (M, h*w, d)
+
+    def forward(self, indicators: Tensor) -> tuple[Tensor, Tensor]:
+        """indicators (B, N, d) -> gamma (B, D), category logits (B, L)."""
+        gamma = self.gamma_activation(self.group_pooling(indicators))
+        return gamma, self.classifier(gamma)
+
+
+class SegmentationHead(nn.Module):
+    """f_seg: from the coarsest modulated level up, convolution, up-sampling, addition to the next level."""
+
+    def __init__(self, dim: int, num_levels: int, activation: str = "relu") -> None:
+        super().__init__()
+        self.smooth = nn.ModuleList(nn.Conv2d(dim, dim, 3, padding=1) for _ in range(num_levels))
+        self.refine = nn.Conv2d(dim, dim, 3, padding=1)
+        self.predict = nn.Conv2d(dim, 1, 1)
+        self.activation = ACTIVATIONS[activation]()
+
+    def forward(self, maps: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+        """modulated maps [(M, D, H_k, W_k)] finest first -> mask logits (M, H, W) of `size`."""
+        x = self.activation(self.smooth[-1](maps[-1]))
+        for level in range(len(maps) - 2, -1, -1):
+            x = resize_bilinear(x, maps[level].shape[-2:]) + maps[level]
+            x = self.activation(self.smooth[level](x))
+        logits = self.predict(self.activation(self.refine(x)))
+        return resize_bilinear(logits.float(), size).squeeze(1)
+
+
+@dataclass(frozen=True)
+class ImageCodes:
+    """What the modulators need of each image; small, so that a group of thousands fits in memory.
+
+    phi (M, D, h, w) fused maps or None; indicators (M, d) or None.
+    """
+
+    phi: Tensor | None = field(default=None)
+    indicators: Tensor | None = field(default=None)
+
+
+class SSNM(nn.Module):
+    """The whole network.
+
+    Args:
+        backbone: gives the CFMs; passed in, so any adapter of the same contract will do.
+        num_categories: L.
+        dim: D, the channels that are modulated.
+        spatial: the spatial modulator, or None (ablation: no shift, no fusion, no l_spa).
+        semantic: keyword arguments of :class:`SemanticModulator`, or None (ablation: gamma = 1, no l_sem).
+        fusion_activation, level_activation, head_activation: "none" or "relu"; the paper names none.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        num_categories: int,
+        dim: int = 512,
+        spatial: SpatialModulator | None = None,
+        semantic: dict | None = None,
+        fusion_activation: str = "none",
+        level_activation: str = "none",
+        head_activation: str = "relu",
+    ) -> None:
+        super().__init__()
+        channels = backbone.channels
+        self.backbone = backbone
+        self.spatial = spatial
+        self.fusion = Fusion(channels, dim, fusion_activation) if spatial is not None else None
+        self.semantic = None if semantic is None else SemanticModulator(channels[-1], dim, num_categories, **semantic)
+        self.project = nn.ModuleList(nn.Conv2d(c, dim, 1) for c in channels)
+        self.level_activation = ACTIVATIONS[level_activation]()
+        self.head = SegmentationHead(dim, len(channels), head_activation)
+
+    def forward(self, images: Tensor) -> SSNMOutput:
+        """images (B, N, 3, H, W) RGB in [0, 1], any N >= 1 -> mask logits (B, N, H, W) and the modulation."""
+        group_size, size = images.shape[1], images.shape[-2:]
+        cfms = self.backbone(fold_groups(images))
+        modulation = self.modulate(self.encode(cfms), group_size)
+        return SSNMOutput(unfold_groups(self.segment(cfms, modulation, size), group_size), modulation)
+
+    def encode(self, cfms: Sequence[Tensor]) -> ImageCodes:
+        """CFMs of M images -> what the modulators need of each; images do not see each other here."""
+        phi = self.fusion(cfms) if self.fusion is not None else None
+        indicators = self.semantic.indicators(cfms[-1]) if self.semantic is not None else None
+        return ImageCodes(phi, indicators)
+
+    def modulate(self, codes: ImageCodes, group_size: int) -> Modulation:
+        """Codes of B*N images -> the modulation of B groups of N = `group_size`."""
+        spatial: dict[str, Tensor] = {}
+        if self.spatial is not None:
+            mask, eigenvalue, energy = self.spatial(unfold_groups(codes.phi, group_size))
+            spatial = dict(spatial_mask=mask, eigenvalue=eigenvalue, clustering_energy=energy)
+        gamma = logits = None
+        if self.semantic is not None:
+            gamma, logits = self.semantic(unfold_groups(codes.indicators, group_size))
+        return Modulation(semantic_vector=gamma, category_logits=logits, **spatial)
+
+    def segment(self, cfms: Sequence[Tensor], modulation: Modulation, size: tuple[int, int]) -> Tensor:
+        """CFMs of B*N images and their groups' modulation (Eq. 5) -> mask logits (B*N, H, W)."""
+        shift = modulation.spatial_mask
+        gamma = modulation.semantic_vector
+        of_group = shift if gamma is None else gamma
+        groups = 1 if of_group is None else of_group.shape[0]
+        modulated = []
+        for project, cfm in zip(self.project, cfms):
+            features = unfold_groups(self.level_activation(project(cfm)), cfm.shape[0] // groups)  # (B, N, D, H, W)
+            modulated.append(fold_groups(scale_and_shift(features, gamma, shift)))
+        return self.head(modulated, size)

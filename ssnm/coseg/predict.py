@@ -1,0 +1,208 @@
+"""From images of any kind to probabilities: the predictor that every command and notebook uses.
+
+A group of any size fits in memory. The modulators need only small codes of each image, so a large group is read
+in chunks twice: once for the codes, once (with the whole group's modulation) for the masks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable, Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from ..errors import DataError
+from ..files.images import RGBImage, load_rgb, to_rgb
+from .model import ImageCodes
+from .records import Modulation
+
+ImageLike = "str | Path | Image.Image | np.ndarray | RGBImage"
+
+
+@dataclass(frozen=True)
+class GroupPrediction:
+    """What a group of N images gives, at network resolution S x S.
+
+    probabilities (N, S, S) float32 in [0, 1]; sizes: original (height, width) of each image; spatial_masks
+    (N, h, w) float32 or None; category_probabilities (L,) or None; semantic_vector (D,) or None.
+    """
+
+    probabilities: np.ndarray
+    sizes: tuple[tuple[int, int], ...]
+    spatial_masks: np.ndarray | None
+    category_probabilities: np.ndarray | None
+    semantic_vector: np.ndarray | None
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def probability(self, index: int) -> np.ndarray:
+        """The map of image `index` at its original size, (H, W) float32, bilinear."""
+        return resize_probability(self.probabilities[index], self.sizes[index])
+
+
+class Predictor:
+    """Runs a model of the SSNM interface (backbone, encode, modulate, segment) on groups of raw images.
+
+    Args:
+        model: in eval mode, on `device`.
+        size: images are resized to size x size, as in training (aspect not kept).
+        chunk: how many images go through the network at once; bounds the memory, not the group.
+    """
+
+    def __init__(self, model: nn.Module, size: int = 224, device: torch.device | str = "cpu", chunk: int = 20) -> None:
+        self.model = model.to(device).eval()
+        self.device, self.chunk = torch.device(device), chunk
+        self.fixed_group_size = getattr(model, "fixed_group_size", None)
+        self.size = getattr(model, "fixed_size", None) or size
+
+    def predict(
+        self, images: Sequence[ImageLike], progress: Callable[[int], None] = lambda done: None
+    ) -> GroupPrediction:
+        """Segment what the images have in common. Any number of images from 1 up, any sizes.
+
+        Raises:
+            DataError: no image, or one that cannot be read (the message names it).
+            MissingFileError: a path that is not there.
+        """
+        if isinstance(images, (str, Path, Image.Image, RGBImage)) or getattr(images, "ndim", 4) < 4:
+            raise DataError("a list of images was expected, got a single one; write segment([image])")
+        if len(images) == 0:
+            raise DataError("a group needs at least 1 image, got none")
+        stack, grey, sizes = self._read(images)
+        return self.predict_tensors(stack, sizes, grey, progress)
+
+    @torch.inference_mode()
+    def predict_tensors(
+        self,
+        stack: Tensor,
+        sizes: Sequence[tuple[int, int]],
+        grey: Tensor | None = None,
+        progress: Callable[[int], None] = lambda done: None,
+    ) -> GroupPrediction:
+        """As :meth:`predict` for one group of N images already resized: (N, 3, S, S) uint8; grey (N,) bool says which
+        had no colour (only the release's model treats them differently)."""
+        if self.fixed_group_size is not None:
+            return self._fixed(stack, torch.zeros(len(stack), dtype=torch.bool) if grey is None else grey, tuple(sizes))
+        chunks = stack.split(self.chunk)
+        if len(chunks) == 1:
+            cfms = self._cfms(stack)
+            modulation = self.model.modulate(self.model.encode(cfms), len(stack))
+            probabilities = self._probabilities(cfms, modulation)
+            progress(len(stack))
+            return self._collect([probabilities], modulation, sizes)
+        codes = join_codes([self.model.encode(self._cfms(part)) for part in chunks])
+        modulation = self.model.modulate(codes, len(stack))
+        parts, begin = [], 0
+        for part in chunks:
+            own = slice_images(modulation, begin, begin + len(part))
+            parts.append(self._probabilities(self._cfms(part), own))
+            begin += len(part)
+            progress(begin)
+        return self._collect(parts, modulation, sizes)
+
+    @torch.inference_mode()
+    def predict_groups(self, stack: Tensor, sizes: Sequence[Sequence[tuple[int, int]]]) -> list[GroupPrediction]:
+        """Several groups of one size in one call: (B, N, 3, S, S) uint8 -> B predictions."""
+        cfms = self._cfms(stack.flatten(0, 1))
+        modulation = self.model.modulate(self.model.encode(cfms), stack.shape[1])
+        probabilities = self._probabilities(cfms, modulation).unflatten(0, stack.shape[:2])
+        return [
+            self._collect([probabilities[b]], slice_group(modulation, b), sizes[b]) for b in range(stack.shape[0])
+        ]
+
+    def read(self, image: ImageLike) -> tuple[Tensor, bool, tuple[int, int]]:
+        """One image of any kind -> (3, S, S) uint8 at network size, whether it was grey, original (height, width)."""
+        rgb = image if isinstance(image, RGBImage) else None
+        if rgb is None:
+            rgb = load_rgb(image) if isinstance(image, (str, Path)) else to_rgb(image)
+        resized = Image.fromarray(rgb.array).resize((self.size, self.size), Image.Resampling.BILINEAR)
+        return torch.from_numpy(np.array(resized)).permute(2, 0, 1), rgb.grey, rgb.size
+
+    def _read(self, images: Sequence[ImageLike]) -> tuple[Tensor, Tensor, tuple[tuple[int, int], ...]]:
+        tensors, grey, sizes = zip(*(self.read(image) for image in images))
+        return torch.stack(tensors), torch.tensor(grey), tuple(sizes)
+
+    def _cfms(self, images: Tensor, *extra: Tensor) -> list[Tensor]:
+        return self.model.backbone(images.to(self.device).float() / 255, *extra)
+
+    def _probabilities(self, cfms: list[Tensor], modulation: Modulation) -> Tensor:
+        return self.model.segment(cfms, modulation, (self.size, self.size)).sigmoid().float().cpu()
+
+    def _collect(
+        self, parts: list[Tensor], modulation: Modulation, sizes: Sequence[tuple[int, int]]
+    ) -> GroupPrediction:
+        first = lambda t: None if t is None else t[0].float().cpu().numpy()  # noqa: E731
+        categories = modulation.category_logits
+        return GroupPrediction(
+            probabilities=torch.cat(parts).numpy(),
+            sizes=tuple(sizes),
+            spatial_masks=first(modulation.spatial_mask),
+            category_probabilities=first(None if categories is None else categories.sigmoid()),
+            semantic_vector=first(modulation.semantic_vector),
+        )
+
+    def _fixed(self, stack: Tensor, grey: Tensor, sizes: tuple[tuple[int, int], ...]) -> GroupPrediction:
+        """A model for groups of one size only: chunks of it, the last one filled up with the first images."""
+        count, n = len(stack), self.fixed_group_size
+        results = []
+        for begin in range(0, count, n):
+            index = [i if i < count else i % count for i in range(begin, begin + n)]
+            cfms = self._cfms(stack[index], grey[index].to(self.device))
+            modulation = self.model.modulate(self.model.encode(cfms), n)
+            new = min(n, count - begin)
+            part = self._probabilities(cfms, modulation)[:new]
+            results.append(self._collect([part], slice_images(modulation, 0, new), sizes[begin : begin + new]))
+        return join_predictions(results)
+
+
+def resize_probability(probability: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(S, S) float32 -> (height, width), bilinear without antialiasing (up-sampling is the rule)."""
+    if probability.shape == tuple(size):
+        return probability
+    tensor = torch.from_numpy(np.ascontiguousarray(probability, dtype=np.float32))[None, None]
+    resized = nn.functional.interpolate(tensor, size=tuple(size), mode="bilinear", align_corners=False)
+    return resized[0, 0].clamp(0, 1).numpy()
+
+
+def join_codes(codes: Sequence[ImageCodes]) -> ImageCodes:
+    """The codes of consecutive chunks of one group -> the codes of the group."""
+    joined = lambda parts: None if parts[0] is None else torch.cat(parts)  # noqa: E731
+    return ImageCodes(joined([c.phi for c in codes]), joined([c.indicators for c in codes]))
+
+
+def slice_images(modulation: Modulation, begin: int, end: int) -> Modulation:
+    """The modulation of one group restricted to some of its images; what belongs to the group stays."""
+    mask = modulation.spatial_mask
+    return Modulation(
+        None if mask is None else mask[:, begin:end],
+        modulation.semantic_vector,
+        modulation.category_logits,
+        modulation.eigenvalue,
+    )
+
+
+def slice_group(modulation: Modulation, group: int) -> Modulation:
+    """The modulation of one of several groups, as a batch of one."""
+    pick = lambda t: None if t is None else t[group : group + 1]  # noqa: E731
+    m = modulation
+    return Modulation(pick(m.spatial_mask), pick(m.semantic_vector), pick(m.category_logits), pick(m.eigenvalue))
+
+
+def join_predictions(results: Sequence[GroupPrediction]) -> GroupPrediction:
+    """Predictions of the chunks of one set of images, one after the other; group-wide values are averaged."""
+    if len(results) == 1:
+        return results[0]
+    joined = lambda parts: None if parts[0] is None else np.concatenate(parts)  # noqa: E731
+    mean = lambda parts: None if parts[0] is None else np.mean(parts, axis=0)  # noqa: E731
+    return GroupPrediction(
+        probabilities=np.concatenate([r.probabilities for r in results]),
+        sizes=tuple(size for r in results for size in r.sizes),
+        spatial_masks=joined([r.spatial_masks for r in results]),
+        category_probabilities=mean([r.category_probabilities for r in results]),
+        semantic_vector=mean([r.semantic_vector for r in results]),
+    )

@@ -1,0 +1,75 @@
+"""The typed records that the parts of co-segmentation hand to each other.
+
+B groups in a batch, N images in a group, H W size, h w size of the coarsest maps, D channels, L co-categories.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING
+
+from ..data.records import BadImage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class GroupBatch:
+    """B groups of N images.
+
+    images (B, N, 3, H, W) float in [0,1]; masks (B, N, H, W) float, 0 or 1; labels (B, L) float multi-hot;
+    valid (B, N, H, W) bool: False where the ground truth is void; grey (B, N) bool; names: file names;
+    bad: images that were to be in it and were replaced.
+    """
+
+    images: "Tensor"
+    masks: "Tensor"
+    labels: "Tensor"
+    valid: "Tensor"
+    grey: "Tensor"
+    names: tuple[tuple[str, ...], ...] = ()
+    bad: tuple[BadImage, ...] = ()
+
+    def to(self, device, non_blocking: bool = True) -> "GroupBatch":
+        """The same batch with every tensor on `device`."""
+        return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> "GroupBatch":
+        """The same batch in page-locked memory, from which a copy to a device does not hold up the host. Called by
+        torch's DataLoader, which does not look into records by itself."""
+        return self._each(lambda tensor: tensor.pin_memory())
+
+    def _each(self, change: "Callable[[Tensor], Tensor]") -> "GroupBatch":
+        names = [f.name for f in fields(self) if f.name not in ("names", "bad")]
+        return replace(self, **{name: change(getattr(self, name)) for name in names})
+
+    @property
+    def num_images(self) -> int:
+        return self.images.shape[0] * self.images.shape[1]
+
+
+@dataclass(frozen=True)
+class Modulation:
+    """What the two modulators say about B groups (Eq. 3 and 4).
+
+    spatial_mask (B, N, h, w) oriented S; semantic_vector (B, D) gamma; category_logits (B, L);
+    eigenvalue (B,) the largest eigenvalue of G; clustering_energy (B,) s^T G s with gradient to the
+    descriptors and none through s. None where the modulator is switched off.
+    """
+
+    spatial_mask: "Tensor | None" = None
+    semantic_vector: "Tensor | None" = None
+    category_logits: "Tensor | None" = None
+    eigenvalue: "Tensor | None" = None
+    clustering_energy: "Tensor | None" = None
+
+
+@dataclass(frozen=True)
+class SSNMOutput:
+    """mask_logits (B, N, H, W) at input size; modulation: what the modulators said."""
+
+    mask_logits: "Tensor"
+    modulation: Modulation

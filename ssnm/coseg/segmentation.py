@@ -1,0 +1,113 @@
+"""What `segment` gives back: masks, probabilities, spatial masks, categories; saving and overlays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Callable, Iterator, Sequence
+
+import numpy as np
+from PIL import Image
+
+from ..errors import DataError
+from ..files.images import RGBImage, load_rgb, to_rgb
+from ..metrics import binarize
+from ..visualize.overlays import overlay, probability_image
+from .predict import GroupPrediction, ImageLike
+
+
+class LazyMaps(Sequence):
+    """A list whose entries are made when asked for: a thousand 12-megapixel maps need the memory of one."""
+
+    def __init__(self, make: Callable[[int], np.ndarray], count: int) -> None:
+        self._make, self._count = make, count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return [self._make(i) for i in range(*index.indices(self._count))]
+        if not -self._count <= index < self._count:
+            raise IndexError(f"image {index} of a group of {self._count}")
+        return self._make(index % self._count)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (self._make(i) for i in range(self._count))
+
+
+class Segmentation:
+    """The co-segmentation of N images. Maps are made on access, at the image's original size.
+
+    Attributes:
+        masks: N arrays (H, W) bool.
+        probabilities: N arrays (H, W) float32 in [0, 1].
+        spatial_masks: N arrays (h, w) float32, positive on the object's side, or None without spatial modulator.
+        categories: what the group shares, [(name, probability)] best first; empty without semantic modulator. Only
+            categories of the training set can be named; masks do not depend on the name being right.
+        names: file names, or image_0001, ... for images that came without one.
+    """
+
+    def __init__(
+        self, images: Sequence[ImageLike], prediction: GroupPrediction, labels: Sequence[str], threshold: float | str
+    ) -> None:
+        self._images, self.prediction = images, prediction
+        self._rule = f"fixed:{threshold}" if isinstance(threshold, (int, float)) else threshold
+        binarize(np.zeros((1, 1)), self._rule)  # a wrong threshold is an error here, not at the first mask
+        self.names = [_name(image, i) for i, image in enumerate(images)]
+        self.probabilities: Sequence[np.ndarray] = LazyMaps(prediction.probability, len(prediction))
+        self.masks: Sequence[np.ndarray] = LazyMaps(self._mask, len(prediction))
+        self.spatial_masks = prediction.spatial_masks
+        shares = prediction.category_probabilities
+        order = [] if shares is None else np.argsort(-shares, kind="stable")
+        self.categories = [(labels[i], float(shares[i])) for i in order]
+
+    def __len__(self) -> int:
+        return len(self.prediction)
+
+    def image(self, index: int) -> np.ndarray:
+        """The input image, upright, (H, W, 3) uint8 RGB."""
+        return _rgb(self._images[index]).array
+
+    def overlay(self, index: int | None = None) -> Image.Image | list[Image.Image]:
+        """The image with its mask laid over it; all images as a list for None (they are all kept in memory)."""
+        if index is None:
+            return [self.overlay(i) for i in range(len(self))]
+        return Image.fromarray(overlay(self.image(index), self.masks[index]))
+
+    def save(self, folder: str | Path) -> Path:
+        """Write masks/NAME.png (0/255), probabilities/NAME.png (grey 8-bit) and overlays/NAME.jpg, one image at a
+        time. Returns the folder.
+
+        Raises:
+            DataError: two images of one name, whose files would overwrite each other.
+        """
+        folder = Path(folder)
+        stems = [Path(name).stem for name in self.names]
+        double = next((s for s in stems if stems.count(s) > 1), None) if len(set(stems)) < len(stems) else None
+        if double is not None:
+            raise DataError(f"two images are named '{double}'; rename one, their masks would overwrite each other")
+        for kind in ("masks", "probabilities", "overlays"):
+            (folder / kind).mkdir(parents=True, exist_ok=True)
+        for index, stem in enumerate(stems):
+            probability = self.probabilities[index]
+            mask, _ = binarize(probability, self._rule)
+            Image.fromarray(mask.astype(np.uint8) * 255).save(folder / "masks" / f"{stem}.png")
+            Image.fromarray(probability_image(probability)).save(folder / "probabilities" / f"{stem}.png")
+            Image.fromarray(overlay(self.image(index), mask)).save(folder / "overlays" / f"{stem}.jpg", quality=90)
+        return folder
+
+    def _mask(self, index: int) -> np.ndarray:
+        return binarize(self.probabilities[index], self._rule)[0]
+
+
+def _rgb(image: ImageLike) -> RGBImage:
+    if isinstance(image, RGBImage):
+        return image
+    return load_rgb(image) if isinstance(image, (str, Path)) else to_rgb(image)
+
+
+def _name(image: ImageLike, index: int) -> str:
+    if isinstance(image, (str, Path)):
+        return Path(image).name
+    name = getattr(image, "name", "") or getattr(image, "filename", "")
+    return Path(name).name or f"image_{index + 1:04d}"

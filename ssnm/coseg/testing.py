@@ -1,0 +1,161 @@
+"""A whole test set through a predictor: groups, maps on disk, overlays, and a record of how they came about.
+
+Out folder: <class>/<stem>.png maps at original size (grey 8-bit probability), spatial_masks.npz, run.json; overlays
+go to _overlays/<class>/<stem>.jpg. Scoring reads the maps back from disk (ssnm.metrics).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable, Iterable, Iterator, Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ..data.records import TestImage
+from ..data.testsets import TestSet
+from ..errors import DataError
+from ..files.images import load_rgb, read_binary_mask
+from ..metrics import binarize
+from ..visualize.overlays import overlay, probability_image
+from .partition import partition
+from .predict import GroupPrediction, Predictor
+
+IMAGES_PER_CALL = 40
+
+
+@dataclass(frozen=True)
+class TestGroup:
+    """One group of a test set: its images in order; the first `new` are predicted here for the first time."""
+
+    __test__ = False
+
+    category: str
+    images: tuple[TestImage, ...]
+    new: int
+
+
+def make_groups(test_set: TestSet, group_size: int, order: str, seed: int = 0) -> list[TestGroup]:
+    """Cut every class of a test set into groups; see :func:`ssnm.coseg.partition.partition`."""
+    groups = []
+    for category in test_set.categories:
+        images = [image for image in test_set.images if image.category == category]
+        for chunk in partition(len(images), group_size, order, seed):
+            groups.append(TestGroup(category, tuple(images[i] for i in chunk.members), chunk.new))
+    return groups
+
+
+def share_of_process(groups: Sequence[TestGroup], predictor: Predictor, rank: int, world: int) -> list[list[TestGroup]]:
+    """The calls of process `rank` of `world`. Whole calls are dealt, never parts of one: the last bits of a network's
+    output depend on what goes through it together, and maps must not depend on the number of processes."""
+    return list(batches_of(groups, predictor))[rank::world]
+
+
+def predict_groups(
+    predictor: Predictor, calls: Iterable[Sequence[TestGroup]], progress: Callable[[int], None] = lambda images: None
+) -> Iterator[tuple[TestGroup, GroupPrediction]]:
+    """Predict call after call; the groups of a call (see :func:`batches_of`) go through the network together."""
+    for batch in calls:
+        if len(batch) == 1:
+            predictions = [predictor.predict([image.image for image in batch[0].images])]
+        else:
+            read = [[predictor.read(image.image) for image in group.images] for group in batch]
+            stack = np.stack([np.stack([r[0].numpy() for r in rows]) for rows in read])
+            predictions = predictor.predict_groups(torch.from_numpy(stack), [[r[2] for r in rows] for rows in read])
+        for group, prediction in zip(batch, predictions):
+            yield group, prediction
+            progress(group.new)
+
+
+def write_test_set(
+    predictor: Predictor,
+    calls: Iterable[Sequence[TestGroup]],
+    out: Path,
+    overlays: bool = True,
+    progress: Callable[[int], None] = lambda images: None,
+) -> dict[str, np.ndarray]:
+    """Predict the groups of `calls` and write their maps (and overlays) under `out`.
+
+    Returns the spatial masks by "class/stem". What is already written stays when a later image cannot be read.
+    """
+    spatial: dict[str, np.ndarray] = {}
+    for group, prediction in predict_groups(predictor, calls, progress):
+        for index, image in enumerate(group.images[: group.new]):
+            probability = prediction.probability(index)
+            _save_png(out / group.category / f"{image.name}.png", probability_image(probability))
+            if prediction.spatial_masks is not None:
+                spatial[f"{group.category}/{image.name}"] = prediction.spatial_masks[index].astype(np.float16)
+            if overlays:
+                mask, _ = binarize(probability, "mean+std:0.8")
+                path = out / "_overlays" / group.category / f"{image.name}.jpg"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(overlay(load_rgb(image.image).array, mask)).save(path, quality=85)
+    return spatial
+
+
+def in_memory_maps(
+    predictor: Predictor, groups: Sequence[TestGroup]
+) -> Iterator[tuple[str, str, np.ndarray, np.ndarray]]:
+    """(class, name, probabilities at network resolution, truth) for ssnm.metrics.score_arrays: the release's
+    number, on floats that never were a PNG."""
+    for group, prediction in predict_groups(predictor, batches_of(groups, predictor)):
+        for index, image in enumerate(group.images[: group.new]):
+            if image.truth is not None:
+                yield group.category, image.name, prediction.probabilities[index], read_binary_mask(image.truth)
+
+
+def write_run_record(out: Path, test_set: TestSet, root: Path, groups: Sequence[TestGroup], facts: dict) -> None:
+    """run.json: what made these maps, and which images formed which group (paths relative to the data root)."""
+    relative = lambda path: None if path is None else str(Path(path).relative_to(root))  # noqa: E731
+    record = {
+        **facts,
+        "dataset": test_set.name,
+        "data_root": str(root),
+        "groups": [
+            {
+                "category": group.category,
+                "new": group.new,
+                "images": [
+                    {"name": i.name, "image": relative(i.image), "truth": relative(i.truth)} for i in group.images
+                ],
+            }
+            for group in groups
+        ],
+    }
+    (out / "run.json").write_text(json.dumps(record, indent=1) + "\n")
+
+
+def check_out_folder(out: Path, categories: Iterable[str]) -> None:
+    """Refuse an out folder that holds maps which this run would not write: they would be scored with it.
+
+    Raises:
+        DataError: naming the first foreign folder.
+    """
+    wanted = set(categories)
+    for folder in sorted(out.iterdir()) if out.is_dir() else ():
+        foreign = folder.is_dir() and not folder.name.startswith("_") and folder.name not in wanted
+        if foreign and any(folder.glob("*.png")):
+            raise DataError(f"{folder}: holds maps of another run; give an empty folder with --out, or remove it")
+
+
+def batches_of(groups: Sequence[TestGroup], predictor: Predictor) -> Iterator[list[TestGroup]]:
+    """Groups that go through the network together: consecutive ones of one size, at most IMAGES_PER_CALL images."""
+    batch: list[TestGroup] = []
+    for group in groups:
+        full = batch and (
+            len(group.images) != len(batch[0].images) or (len(batch) + 1) * len(group.images) > IMAGES_PER_CALL
+        )
+        if full or (batch and predictor.fixed_group_size is not None):
+            yield batch
+            batch = []
+        batch.append(group)
+    if batch:
+        yield batch
+
+
+def _save_png(path: Path, array: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array).save(path)

@@ -1,0 +1,282 @@
+"""A training run from a config to a folder: builds, trains, validates, writes. Called by the train command.
+
+Run folder: config.yaml (resolved), environment.json, log.jsonl (a row per log and validation), checkpoints/last.pt,
+checkpoints/best.pt (best J on held-out training groups), pictures/step_*.png, tensorboard/ if installed, summary.json.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Callable
+
+import torch
+
+from ..config import Config, ModelConfig, config_from_dict, config_to_dict, config_to_yaml
+from ..engine.checkpoint import init_from, load_model_file, load_training, save_training
+from ..engine.distributed import Processes, wrap
+from ..engine.logs import RunLog, SilentLog
+from ..engine.loop import LoopOptions, NonFiniteLoss, TrainState, make_ema, train
+from ..engine.nonfinite import write_dump
+from ..engine.runtime import environment, seed_everything, set_determinism
+from ..errors import ConfigError, MissingFileError, TrainingError
+from ..nn.backbones import count_parameters
+from . import build
+from .bad_data import BadImageLog
+from .pool import ImagePool
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """finished: the last step was reached; step: where it stands; scores: of the last validation; further: scores
+    on the sources of `evaluate`, by name."""
+
+    finished: bool
+    step: int
+    scores: dict[str, float]
+    further: dict[str, dict[str, float]] = field(default_factory=dict)
+
+
+def train_run(
+    config: Config,
+    out: Path,
+    device: torch.device,
+    resume: Path | None = None,
+    start_from: Path | None = None,
+    say: Callable[[str], None] = print,
+    processes: Processes = Processes(),
+    pools: tuple[ImagePool, ImagePool] | None = None,
+    model: torch.nn.Module | None = None,
+) -> RunResult:
+    """Train `config` into the folder `out`; see the module docstring for what it holds afterwards.
+
+    `pools` (training and held-out images) and `model` take the place of what data.sources and model of the config
+    would build: the way in for data sets and backbones of your own (docs/own_data.md, docs/own_backbone.md).
+    Of several processes the first one validates, writes and speaks; further scores are in its result only.
+
+    Raises:
+        TrainingError: a loss is not a number; the message names the files of the batch and the dump.
+    """
+    say = say if processes.is_first else lambda line: None
+    seed_everything(config.train.seed)
+    set_determinism(config.train.deterministic)
+    training, held_out = pools or build.build_pools(config.data)
+    if model is None:
+        weights = "none" if resume or start_from else build.backbone_weights(config)
+        model = build.build_model(config.model, len(training.labels), weights)
+    if start_from is not None:
+        say(init_from(model, load_model_file(start_from), training.labels, str(start_from)))
+    state = _build_state(config, model, device, processes)
+    if resume is not None:
+        say(_resume(state, config, training.labels, resume))
+    if processes.world > 1:
+        untrained = build.untrained_parameters(state.model, config, len(training.labels))
+        state.parallel = wrap(state.model, processes, untrained)
+    with closing(RunLog(out, state.step, config.train.steps) if processes.is_first else SilentLog()) as log:
+        log.write_once("config.yaml", config_to_yaml(config))
+        log.write_once("environment.json", json.dumps(environment(device), indent=2))
+        for line in _describe(config, training, held_out):
+            say(line)
+        listed = out / "bad_images.jsonl" if processes.is_first else None
+        bad = BadImageLog(config.data.max_bad_images, listed, say, processes.gather)
+        validator = build.build_validator(config, held_out, device, bad.see)
+        try:
+            finished = _loop(config, state, training, validator, bad, log, out, device, processes)
+            further = _evaluate_further(config, state, out, device, bad) if finished and processes.is_first else {}
+        finally:
+            if bad.summary():
+                say(bad.summary())
+        for name, scores in further.items():
+            log.row({"step": state.step, **{f"{name}/{k}": v for k, v in scores.items()}})
+    result = RunResult(finished, state.step, state.scores, further)
+    log.write("summary.json", json.dumps(asdict(result), indent=2))
+    processes.wait()
+    return result
+
+
+def _build_state(config: Config, model: torch.nn.Module, device: torch.device, processes: Processes) -> TrainState:
+    """Model on its device, optimiser, schedule and average, as the config wants them."""
+    if config.train.sync_batch_norm:
+        if device.type != "cuda":
+            raise ConfigError(f"train.sync_batch_norm works on CUDA devices only, got {device}; set it to false")
+        model = build.synchronise_batch_norm(model) if processes.world > 1 else model
+    model.to(device, memory_format=torch.channels_last if config.train.channels_last else torch.contiguous_format)
+    return TrainState(
+        model,
+        build.build_optimizer(model, config.train),
+        build.build_schedule(config.train),
+        ema=make_ema(model, config.train.ema),
+    )
+
+
+def _picture(out: Path, name: str) -> Path:
+    """Where the picture of a validation lies; blanks of a source's name become underscores."""
+    return out / "pictures" / f"{name.replace(' ', '_')}.png"
+
+
+def _evaluate_further(
+    config: Config, state: TrainState, out: Path, device: torch.device, bad: BadImageLog
+) -> dict[str, dict[str, float]]:
+    """Held-out groups of the sources named under `evaluate`, each with a picture."""
+    scores = {}
+    for source in config.evaluate.sources:
+        pool = ImagePool([build.build_source(source, config.data)])
+        validator = build.build_validator(config, pool, device, bad.see)
+        scores[source.name] = validator(state.averaged(), _picture(out, source.name))
+    return scores
+
+
+def find_resume(request: str | None, out: Path) -> Path | None:
+    """The checkpoint that `--resume` asks for: a file, or with "auto" the run folder's last one if there is one.
+
+    Raises:
+        ConfigError: a new run into a folder that already holds one.
+    """
+    last = out / "checkpoints" / "last.pt"
+    if request == "auto":
+        return last if last.exists() else None
+    if request is None and last.exists():
+        raise ConfigError(f"{out} already holds a run; go on with it (--resume auto) or choose another --out")
+    return Path(request) if request else None
+
+
+def dry_run(
+    config: Config, device: torch.device, out: Path, resume: Path | None = None, start_from: Path | None = None
+) -> list[str]:
+    """Build data and model without training or downloading: what `train_run` would do, one line each.
+
+    Raises:
+        MissingFileError: the backbone's weights, `resume` or `start_from` are a file that is not there.
+        CheckpointError: `resume` or `start_from` is no checkpoint, or of another model.
+    """
+    weights = build.backbone_weights(config)
+    if weights not in ("pretrained", "none") and not Path(weights).is_file():
+        raise MissingFileError(f"model.backbone.weights: no file {weights}; give pretrained, none or a file")
+    training, held_out = build.build_pools(config.data)
+    model = build.build_model(config.model, len(training.labels), weights="none")
+    build.build_loader(config, training, 0)
+    validator = build.build_validator(config, held_out, device)
+    start = [init_from(model, load_model_file(start_from), training.labels, str(start_from))] if start_from else []
+    if resume is not None:
+        load_training(resume)
+    return [*start,
+        *_describe(config, training, held_out),
+        f"model: {count_parameters(model):,} trainable parameters, backbone {config.model.backbone.name}",
+        f"training: {config.train.steps} steps of {config.train.batch_groups} x {config.data.group_size} images "
+        f"on {device}",
+        f"validation: {len(validator.ordinary)} held-out groups, {len(validator.contrasts)} two-category images",
+        f"run folder: {out}, " + (f"going on from {resume}" if resume else "a new run"),
+        "dry run: nothing was written",
+    ]
+
+
+def final_report(result: RunResult, out: Path) -> list[str]:
+    """What a person wants to know at the end, one line each."""
+    scores = "  ".join(f"{name} {value:.1f}" for name, value in result.scores.items())
+    lines = [f"done: step {result.step}; held-out groups  {scores}"]
+    for name, values in result.further.items():
+        lines.append(f"{name}: " + "  ".join(f"{k} {v:.1f}" for k, v in values.items()))
+    pictures = [_picture(out, name) for name in (f"step_{result.step:06d}", *result.further)]
+    lines += [f"pictures: {p}" for p in pictures if p.is_file()]
+    return [*lines, f"model: {out / 'checkpoints' / 'best.pt'}"]
+
+
+def _loop(config, state, training, validator, bad, log, out, device, processes) -> bool:
+    checkpoints = out / "checkpoints"
+
+    def snapshot() -> dict:
+        return {"config": config_to_dict(config), "labels": list(training.labels), **state.state_dict()}
+
+    def evaluate(state: TrainState) -> None:
+        scores = validator(state.averaged(), out / "pictures" / f"step_{state.step:06d}.png")
+        log.row({"step": state.step, **{f"val/{k}": v for k, v in scores.items()}})
+        state.scores = dict(scores)
+        if scores["J"] > state.best.get("J", -1.0):
+            state.best = {"step": state.step, **scores}
+            save_training(checkpoints / "best.pt", snapshot())
+
+    state.model.train()
+    network = state.parallel or state.model
+    loader = build.build_loader(config, training, state.step, processes.rank, processes.world)
+    try:
+        return train(
+            state,
+            (batch.to(device) for batch in bad.watch(loader)),
+            build.group_forward(torch.compile(network) if config.train.compile else network),
+            build.build_criterion(config.loss, processes),
+            _loop_options(config),
+            on_log=log.row,
+            evaluate=evaluate,
+            save=lambda state: save_training(checkpoints / "last.pt", snapshot()),
+            processes=processes,
+        )
+    except NonFiniteLoss as error:
+        raise _with_dump(error, state, config, training.labels, out, processes) from error
+
+
+def _loop_options(config: Config) -> LoopOptions:
+    return LoopOptions(
+        steps=config.train.steps,
+        log_every=config.train.log_every,
+        evaluate_every=config.validation.every,
+        checkpoint_minutes=config.train.checkpoint_minutes,
+        checkpoint_every=config.train.checkpoint_every,
+        accumulate=config.train.accumulate,
+        clip_norm=config.train.clip_norm,
+        precision=config.train.precision,
+    )
+
+
+def _with_dump(error: NonFiniteLoss, state, config, labels, out: Path, processes: Processes) -> TrainingError:
+    """The error for the person at the keyboard, after writing what reproduces it."""
+    losses = ", ".join(f"{name} {value:g}" for name, value in error.losses.items())
+    if not error.here:
+        return TrainingError(f"step {error.step}: the loss of another process is not finite ({losses}); see there")
+    dump = out / "nonfinite" / f"step_{error.step:06d}_process_{processes.rank}.pt"
+    write_dump(dump, error, state.model.state_dict(), config_to_dict(config), labels, out / "checkpoints" / "last.pt")
+    names = ", ".join(name for group in error.batch[0].names for name in group)
+    return TrainingError(
+        f"step {error.step}: the loss is not finite ({losses}) on the images {names}; nothing was saved after it; "
+        f"python scripts/replay_nonfinite.py {dump} repeats it"
+    )
+
+
+def _resume(state: TrainState, config: Config, labels: tuple[str, ...], path: Path) -> str:
+    saved = load_training(path)
+    if tuple(saved["labels"]) != tuple(labels):
+        raise ConfigError(
+            f"{path} was trained on {len(saved['labels'])} categories, this config gives {len(labels)}; to start a new "
+            "run from its weights use --init-from"
+        )
+    before = config_from_dict(saved["config"], str(path))  # with defaults for keys that are younger than the checkpoint
+    if before.model != config.model:
+        raise ConfigError(f"{path} holds another model than this config; use the config.yaml of its run folder")
+    state.load_state_dict(saved)
+    changed = _differences(config_to_dict(before), config_to_dict(config))
+    return f"resumed from {path} at step {state.step}" + (f"; changed since: {', '.join(changed)}" if changed else "")
+
+
+def _differences(old: dict, new: dict, prefix: str = "") -> list[str]:
+    """Keys of two resolved configs that differ, as ``train.lr 0.0001 -> 1e-05``; lists by their key alone."""
+    found = []
+    for key in dict.fromkeys((*old, *new)):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            found += _differences(before, after, f"{prefix}{key}.")
+        elif before != after:
+            lists = isinstance(before, list) or isinstance(after, list)
+            found.append(f"{prefix}{key}" + ("" if lists else f" {before} -> {after}"))
+    return found
+
+
+def _describe(config: Config, training, held_out) -> list[str]:
+    sources = ", ".join(f"{s.name} ({len(s.items)} images)" for s in training.sources)
+    lines = [
+        f"data: {sources}; {len(training.ids)} for training, {len(held_out.ids)} held out; "
+        f"{len(training.labels)} categories"
+    ]
+    if isinstance(config.model, ModelConfig) and config.model.spatial.enabled and not getattr(config.loss, "spa", 0):
+        lines.append("loss.spa is 0: the fusion layers get no gradient and stay as initialised")
+    return lines

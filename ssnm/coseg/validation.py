@@ -1,0 +1,115 @@
+"""Validation on held-out training groups: J, P, group use, and a picture. Never sees a test set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..data.records import BadImage
+from ..errors import DataError
+from ..metrics import GroupUse, binarize, group_use_record, jaccard, precision
+from ..visualize.panels import GroupPictures, group_panel
+from .groups import Group, GroupDataset
+from .pool import ImagePool
+from .predict import GroupPrediction, Predictor
+from .sampler import GroupDraw, GroupDrawer
+
+RELEASE_RULE, HALF = "mean+std:0.8", "fixed:0.5"
+
+
+@dataclass
+class Validator:
+    """Fixed held-out groups, drawn once by a seed: the same in every validation and in every resumed run.
+
+    ordinary: groups of one category each, scored by J and P (release threshold, at training size, averaged over
+    images) and by J at 0.5. contrasts: pairs of groups that share one two-category image (their first), for group
+    use at 0.5 (end of docs/evaluation.md); empty where no two categories have enough held-out images. on_bad: told
+    of the images that could not be used and were replaced.
+    """
+
+    pool: ImagePool
+    size: int
+    ordinary: list[GroupDraw]
+    contrasts: list[tuple[GroupDraw, GroupDraw]]
+    device: torch.device
+    pictures: int = 4
+    on_bad: Callable[[Iterable[BadImage]], None] = lambda found: None
+
+    @classmethod
+    def make(
+        cls, pool: ImagePool, size: int, group_size: int, groups: int, two_category: int, seed: int,
+        device: torch.device, pictures: int = 4, on_bad: Callable[[Iterable[BadImage]], None] = lambda found: None,
+    ) -> "Validator":
+        """Draw the groups. Categories are drawn by the root of their size.
+
+        Raises:
+            DataError: no held-out category has `group_size` images.
+        """
+        try:
+            drawer = GroupDrawer(pool, group_size, "sqrt")
+        except DataError as error:
+            held_out = f"validation on {len(pool.ids)} held-out images"
+            raise DataError(f"{held_out}: {error}, or hold more of them out (data.holdout)") from None
+        rng = np.random.default_rng(seed)
+        ordinary = [drawer.draw(rng, 1)[0] for _ in range(groups)]
+        return cls(pool, size, ordinary, drawer.contrasts(rng, two_category), device, pictures, on_bad)
+
+    def __call__(self, model: nn.Module, picture: Path | None = None) -> dict[str, float]:
+        """Scores in percent: J, J@0.5, P, and where there are two-category images group_use, J_own, J_other."""
+        predictor = Predictor(model.eval(), self.size, self.device)
+        dataset = GroupDataset(self.pool, (self.size, self.size))
+        rows, shown = [], []
+        for draw in self.ordinary:
+            group = dataset[draw]
+            self.on_bad(group.bad)
+            prediction = self._predict(predictor, group)
+            rows += [self._scores(p, t.numpy()) for p, t in zip(prediction.probabilities, group.masks)]
+            if len(shown) < self.pictures:
+                shown.append(_pictures(draw.category, group, prediction))
+        scores = {name: 100 * float(np.mean([r[i] for r in rows])) for i, name in enumerate(("J", "J@0.5", "P"))}
+        scores |= self._group_use(predictor, dataset)
+        if picture is not None and shown:
+            picture.parent.mkdir(parents=True, exist_ok=True)
+            group_panel(shown).save(picture)
+        return scores
+
+    def _predict(self, predictor: Predictor, group: Group) -> GroupPrediction:
+        return predictor.predict_tensors(group.images, [(self.size, self.size)] * len(group.images), group.grey)
+
+    @staticmethod
+    def _scores(probability: np.ndarray, truth: np.ndarray) -> tuple[float, float, float]:
+        mask, _ = binarize(probability, RELEASE_RULE)
+        half, _ = binarize(probability, HALF)
+        return jaccard(mask, truth), jaccard(half, truth), precision(mask, truth)
+
+    def _group_use(self, predictor: Predictor, dataset: GroupDataset) -> dict[str, float]:
+        records = []
+        for draws in self.contrasts:
+            groups = [dataset[draw] for draw in draws]
+            for group in groups:
+                self.on_bad(group.bad)
+            if any(group.bad for group in groups):
+                continue  # the shared image, or one that tells its category, was replaced
+            masks = [binarize(self._predict(predictor, group).probabilities[0], HALF)[0] for group in groups]
+            truths = [group.masks[0].numpy() for group in groups]
+            if all(t.any() for t in truths):
+                records.append(group_use_record("", draws[0].category, draws[1].category, *masks, *truths))
+        if not records:
+            return {}
+        use = GroupUse.of(records)
+        return {"group_use": 100 * use.share, "J_own": 100 * use.mean_own, "J_other": 100 * use.mean_other}
+
+
+def _pictures(category: str, group: Group, prediction: GroupPrediction) -> GroupPictures:
+    return GroupPictures(
+        images=[image.permute(1, 2, 0).numpy() for image in group.images],
+        spatial_masks=None if prediction.spatial_masks is None else list(prediction.spatial_masks),
+        probabilities=list(prediction.probabilities),
+        truths=[mask.numpy() for mask in group.masks],
+        title=category,
+    )

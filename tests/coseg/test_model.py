@@ -1,0 +1,343 @@
+"""The network: its symmetries, what its gradients reach, its ablations, any N and any size."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from ssnm.config import config_from_dict
+from ssnm.coseg.build import build_model
+from ssnm.coseg.losses import CosegCriterion
+from ssnm.coseg.model import Fusion, SecondOrderPooling, SegmentationHead, SemanticModulator, SpatialModulator
+from ssnm.coseg.records import GroupBatch
+from ssnm.nn.backbones import Backbone, Level
+
+
+class Pyramid(nn.Module):
+    """The smallest backbone that meets the contract: strided 1x1 convolutions."""
+
+    def __init__(self, channels: tuple[int, ...] = (6, 8, 10, 12), strides: tuple[int, ...] = (4, 8, 16, 32)) -> None:
+        super().__init__()
+        self.levels = tuple(Level(c, s) for c, s in zip(channels, strides))
+        self.channels = channels
+        self.taps = nn.ModuleList(nn.Conv2d(3, c, 1, stride=s) for c, s in zip(channels, strides))
+
+    def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
+        return [tap(images) for tap in self.taps]
+
+
+def some_images(*shape: int, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(*shape, generator=generator)
+
+
+def a_batch(images: torch.Tensor, num_categories: int = 3) -> GroupBatch:
+    b, n, _, h, w = images.shape
+    masks = torch.zeros(b, n, h, w)
+    masks[..., h // 4 : h // 2, w // 4 : w // 2] = 1
+    return GroupBatch(
+        images, masks, torch.eye(num_categories)[:b], torch.ones(b, n, h, w, dtype=torch.bool), torch.zeros(b, n).bool()
+    )
+
+
+def gradients(module: nn.Module) -> dict[str, bool]:
+    """Which parameters have a gradient that is not zero."""
+    return {k: p.grad is not None and bool((p.grad != 0).any()) for k, p in module.named_parameters()}
+
+
+# Symmetries
+
+
+@torch.no_grad()
+def test_semantic_vector_and_categories_do_not_depend_on_image_order_and_masks_permute_along(tiny_model, device):
+    model = tiny_model().to(device)
+    images = some_images(2, 5, 3, 64, 64).to(device)
+    order = torch.tensor([3, 0, 4, 1, 2])
+    straight, shuffled = model(images), model(images[:, order])
+    one, other = straight.modulation, shuffled.modulation
+    torch.testing.assert_close(other.semantic_vector, one.semantic_vector, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(other.category_logits, one.category_logits, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(other.spatial_mask, one.spatial_mask[:, order], rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(shuffled.mask_logits, straight.mask_logits[:, order], rtol=1e-3, atol=1e-3)
+    assert (one.semantic_vector[0] - one.semantic_vector[1]).abs().max() > 0.01  # it does depend on the images
+    assert (straight.mask_logits[:, 0] - straight.mask_logits[:, 1]).abs().max() > 0.01
+
+
+@torch.no_grad()
+def test_groups_of_a_batch_do_not_influence_each_other_in_eval_mode(tiny_model):
+    model = tiny_model()
+    images = some_images(3, 2, 3, 64, 64)
+    together = model(images)
+    for b in range(3):
+        alone = model(images[b : b + 1])
+        torch.testing.assert_close(together.mask_logits[b], alone.mask_logits[0], rtol=1e-3, atol=1e-3)
+        for name in ("spatial_mask", "semantic_vector", "category_logits", "eigenvalue"):
+            whole, single = getattr(together.modulation, name)[b], getattr(alone.modulation, name)[0]
+            torch.testing.assert_close(whole, single, rtol=1e-3, atol=1e-3)
+
+
+@torch.no_grad()
+def test_the_mask_of_an_image_depends_on_the_rest_of_its_group(tiny_model):
+    model = tiny_model()
+    images = some_images(1, 4, 3, 64, 64)
+    others = images.clone()
+    others[:, 1:] *= torch.linspace(0, 1, 64)
+    assert (model(images).mask_logits[:, 0] - model(others).mask_logits[:, 0]).abs().max() > 0.01
+
+
+@torch.no_grad()
+def test_without_modulators_every_image_stands_alone(tiny_model):
+    model = tiny_model(spatial=None, semantic=None)
+    images = some_images(2, 3, 3, 64, 64)
+    whole = model(images).mask_logits
+    for b in range(2):
+        for n in range(3):
+            alone = model(images[b : b + 1, n : n + 1]).mask_logits[0, 0]
+            torch.testing.assert_close(alone, whole[b, n], rtol=1e-4, atol=1e-4)
+
+
+# Any N, any size
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("group_size", [1, 2, 7])
+def test_a_trained_model_takes_any_group_size(tiny_model, group_size):
+    model = tiny_model()
+    images = some_images(2, 5, 3, 64, 64)
+    criterion = CosegCriterion()
+    with torch.enable_grad():
+        criterion(model.train()(images), a_batch(images))["total"].backward()
+    output = model.eval()(some_images(1, group_size, 3, 64, 64))
+    assert output.mask_logits.shape == (1, group_size, 64, 64)
+    assert output.modulation.spatial_mask.shape == (1, group_size, 2, 2)
+    assert output.modulation.semantic_vector.shape == (1, 16)
+    assert output.modulation.category_logits.shape == (1, 3)
+    assert output.mask_logits.isfinite().all()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("size", [(33, 47), (64, 65), (97, 31), (225, 130), (32, 32)])
+def test_mask_logits_have_the_size_of_the_input_whatever_it_is(tiny_model, size):
+    output = tiny_model()(some_images(1, 2, 3, *size))
+    assert output.mask_logits.shape == (1, 2, *size)
+    assert output.mask_logits.isfinite().all()
+
+
+@torch.no_grad()
+def test_a_group_of_one_black_image_is_finite(tiny_model):
+    output = tiny_model()(torch.zeros(1, 1, 3, 32, 32))
+    assert output.mask_logits.isfinite().all() and output.modulation.spatial_mask.isfinite().all()
+
+
+@pytest.mark.parametrize("levels", [1, 2, 3, 4])
+def test_fewer_levels_are_a_network_too(tiny_model, levels):
+    model = tiny_model(Pyramid((6, 8, 10, 12)[:levels], (4, 8, 16, 32)[:levels]))
+    output = model(some_images(1, 2, 3, 64, 64))
+    assert output.mask_logits.shape == (1, 2, 64, 64)
+    side = 64 // (4, 8, 16, 32)[levels - 1]
+    assert output.modulation.spatial_mask.shape == (1, 2, side, side)
+
+
+def test_resnet18_cut_at_stride_16_is_a_network_of_three_levels(tiny_model):
+    model = tiny_model(Backbone("resnet18", strides=(4, 8, 16)))
+    assert len(model.project) == 3
+    assert model(some_images(1, 2, 3, 64, 64)).modulation.spatial_mask.shape == (1, 2, 4, 4)
+
+
+# Gradients
+
+
+def losses_of(model, **weights) -> dict[str, torch.Tensor]:
+    images = some_images(2, 3, 3, 64, 64)
+    return CosegCriterion(**weights)(model(images), a_batch(images))
+
+
+def test_fusion_is_trained_by_the_clustering_loss(tiny_model):
+    model = tiny_model()
+    losses_of(model, spa=1.0)["spa"].backward()
+    assert all(gradients(model.fusion).values())
+    assert all(gradients(model.backbone.net.conv_stem).values())  # it reaches the backbone too
+    assert not any(gradients(model.head).values())
+
+
+@pytest.mark.parametrize("weights", [dict(spa=0.0, dice=1.0), dict(spa=0.0, sem=0.0)])
+def test_fusion_gets_no_gradient_from_the_other_losses(tiny_model, weights):
+    model = tiny_model()
+    losses_of(model, **weights)["total"].backward()
+    assert all(p.grad is None for p in model.fusion.parameters())
+    assert any(gradients(model.head).values())
+
+
+def test_no_gradient_passes_through_the_eigenvector():
+    phi = torch.randn(1, 2, 4, 3, 3, requires_grad=True)
+    mask, eigenvalue, energy = SpatialModulator()(phi)
+    assert not mask.requires_grad and not eigenvalue.requires_grad
+    assert energy.requires_grad
+
+
+def test_every_other_parameter_is_trained_by_the_total(tiny_model):
+    model = tiny_model(Pyramid())
+    losses_of(model)["total"].backward()
+    without = [name for name, has in gradients(model).items() if not has]
+    assert without == []
+
+
+def test_the_semantic_vector_is_trained_by_the_masks_as_well(tiny_model):
+    model = tiny_model()
+    losses_of(model, spa=0.0, sem=0.0)["total"].backward()
+    assert all(gradients(model.semantic.group_pooling).values())
+    assert not any(gradients(model.semantic.classifier).values())
+
+
+# Ablations (Table 5)
+
+
+def test_without_the_spatial_modulator_there_is_no_fusion_and_no_shift(tiny_model):
+    model = tiny_model(spatial=None)
+    assert not any(name.startswith(("fusion", "spatial")) for name, _ in model.named_parameters())
+    modulation = model(some_images(1, 2, 3, 64, 64)).modulation
+    assert modulation.spatial_mask is None and modulation.clustering_energy is None and modulation.eigenvalue is None
+    assert modulation.semantic_vector is not None
+    assert "spa" not in losses_of(model)
+
+
+def test_without_the_semantic_modulator_there_is_no_gamma_and_no_category(tiny_model):
+    model = tiny_model(semantic=None)
+    assert not any(name.startswith("semantic") for name, _ in model.named_parameters())
+    modulation = model(some_images(1, 2, 3, 64, 64)).modulation
+    assert modulation.semantic_vector is None and modulation.category_logits is None
+    assert modulation.spatial_mask is not None
+    assert "sem" not in losses_of(model)
+
+
+@pytest.mark.parametrize("spatial", [True, False])
+@pytest.mark.parametrize("semantic", [True, False])
+def test_table_5_is_reached_by_configuration_alone(spatial, semantic):
+    backbone = {"name": "mobilenetv2_035", "weights": "none"}
+    switches = {"spatial": {"enabled": spatial}, "semantic": {"enabled": semantic}}
+    model = build_model(config_from_dict({"model": {"dim": 8, "backbone": backbone, **switches}}).model, 3)
+    parts = {name.split(".")[0] for name, _ in model.named_parameters()} - {"backbone", "project", "head"}
+    assert parts == {part for part, on in (("fusion", spatial), ("semantic", semantic)) if on}
+
+
+@torch.no_grad()
+def test_an_absent_modulator_is_gamma_one_and_shift_zero(tiny_model):
+    model = tiny_model(Pyramid())
+    images = some_images(1, 2, 3, 64, 64)
+    cfms = model.backbone(images[0])
+    both = model.modulate(model.encode(cfms), 2)
+    neutral = type(both)(torch.zeros_like(both.spatial_mask), torch.ones_like(both.semantic_vector))
+    torch.testing.assert_close(
+        model.segment(cfms, neutral, (64, 64)), model.segment(cfms, type(both)(), (64, 64)), rtol=1e-5, atol=1e-6
+    )
+
+
+# The spatial modulator
+
+
+@pytest.mark.parametrize("group_size", [1, 4, 9])
+def test_the_spatial_mask_has_unit_length_or_unit_rms_over_its_group(group_size):
+    phi = torch.randn(2, group_size, 8, 5, 7)
+    unit = SpatialModulator(scale="unit")(phi)[0]
+    rms = SpatialModulator(scale="rms")(phi)[0]
+    torch.testing.assert_close(unit.square().sum((1, 2, 3)), torch.ones(2))
+    torch.testing.assert_close(rms.square().mean((1, 2, 3)), torch.ones(2))
+    torch.testing.assert_close(rms, unit * (group_size * 35) ** 0.5)
+
+
+def test_the_spatial_mask_is_the_oriented_leading_eigenvector_cut_into_images():
+    phi = torch.randn(1, 3, 6, 2, 4, dtype=torch.float32)
+    mask, eigenvalue, energy = SpatialModulator("nonnegative_sum", "unit")(phi)
+    x = F.normalize(phi[0].double().permute(0, 2, 3, 1).reshape(24, 6), dim=1)
+    values, vectors = torch.linalg.eigh(x @ x.T - 1)
+    wanted = vectors[:, -1] * vectors[:, -1].sum().sign()
+    torch.testing.assert_close(mask[0].double(), wanted.view(3, 2, 4), rtol=1e-4, atol=1e-4)
+    assert float(eigenvalue) == pytest.approx(float(values[-1]), rel=1e-4)
+    assert float(energy) == pytest.approx(float(values[-1]), rel=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("rule, side_of_the_object", [("nonnegative_sum", -1), ("border", 1)])
+def test_the_spatial_mask_separates_two_kinds_of_descriptors(rule, side_of_the_object):
+    """A small object of one kind in the middle of every image: the rule says which side is called positive."""
+    kind = torch.randn(2, 8, generator=torch.Generator().manual_seed(3))
+    object_here = torch.zeros(1, 3, 6, 6, dtype=torch.long)
+    object_here[:, :, 2:4, 2:4] = 1
+    phi = kind[object_here].movedim(-1, 2) + 0.01 * torch.randn(1, 3, 8, 6, 6)
+    mask = SpatialModulator(rule)(phi)[0] * side_of_the_object
+    inside, outside = mask[object_here == 1], mask[object_here == 0]
+    assert float(inside.min()) > 0 > float(outside.max())
+
+
+def test_the_spatial_mask_is_float32_under_autocast():
+    phi = torch.randn(1, 2, 8, 3, 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        mask, eigenvalue, energy = SpatialModulator()(phi)
+        plain = SpatialModulator()(phi.bfloat16())[0]
+    assert mask.dtype == eigenvalue.dtype == energy.dtype == plain.dtype == torch.float32
+    assert torch.equal(mask, SpatialModulator()(phi)[0])
+
+
+# Fusion, second-order pooling, head: step by step
+
+
+def test_fusion_is_the_inset_of_figure_2_step_by_step():
+    fusion = Fusion((2, 3, 4), 5)
+    fine, middle, coarse = torch.randn(1, 2, 8, 8), torch.randn(1, 3, 4, 4), torch.randn(1, 4, 2, 2)
+    running = F.avg_pool2d(fusion.lateral[0](fine), 2)
+    running = fusion.merge[0](running + fusion.lateral[1](middle))
+    running = F.avg_pool2d(fusion.running[0](running), 2)
+    wanted = fusion.merge[1](running + fusion.lateral[2](coarse))
+    torch.testing.assert_close(fusion([fine, middle, coarse]), wanted)
+
+
+def test_second_order_pooling_is_figure_4_step_by_step():
+    pooling = SecondOrderPooling(4, 3, 5, "none", centred=False, normalisation="none")
+    features = torch.randn(2, 7, 4)
+    wanted = []
+    for positions in features:
+        z = (positions @ pooling.reduce.weight.T + pooling.reduce.bias).T  # (c, P)
+        second_order = torch.stack([torch.outer(column, column) for column in z.T]).mean(0)
+        wanted.append(pooling.expand.weight @ second_order.flatten() + pooling.expand.bias)
+    torch.testing.assert_close(pooling(features), torch.stack(wanted))
+
+
+def test_a_fresh_semantic_vector_starts_near_one():
+    torch.manual_seed(0)
+    modulator = SemanticModulator(8, 16, 3)
+    gamma = modulator(0.01 * torch.randn(4, 5, 8))[0].detach()
+    assert float((gamma - 1).abs().mean()) < 0.2
+
+
+def test_a_group_of_one_refuses_a_centred_second_order_matrix():
+    modulator = SemanticModulator(8, 16, 3, centred=True)
+    assert modulator(torch.randn(1, 2, 8))[0].isfinite().all()
+    with pytest.raises(ValueError, match="at least 2 positions"):
+        modulator(torch.randn(1, 1, 8))
+
+
+def test_the_head_adds_each_level_once_from_the_coarsest_up():
+    head = SegmentationHead(4, 3, activation="none")
+    maps = [torch.randn(1, 4, s, s) for s in (8, 4, 2)]
+    x = head.smooth[2](maps[2])
+    for level in (1, 0):
+        x = head.smooth[level](F.interpolate(x, scale_factor=2, mode="bilinear") + maps[level])
+    wanted = F.interpolate(head.predict(head.refine(x)), scale_factor=4, mode="bilinear")[:, 0]
+    torch.testing.assert_close(head(maps, (32, 32)), wanted)
+
+
+def test_levels_do_not_share_their_layers(tiny_model):
+    model = tiny_model()
+    modules = [*model.project, *model.head.smooth, *model.fusion.lateral, *model.fusion.merge, *model.fusion.running]
+    assert len({id(m.weight) for m in modules}) == len(modules)
+
+
+def test_the_forward_of_a_group_is_encode_modulate_segment(tiny_model):
+    model = tiny_model()
+    images = some_images(1, 3, 3, 64, 64)
+    with torch.no_grad():
+        cfms = model.backbone(images[0])
+        one_by_one = [model.encode([m[n : n + 1] for m in cfms]) for n in range(3)]
+        codes = type(one_by_one[0])(*(torch.cat([getattr(c, k) for c in one_by_one]) for k in ("phi", "indicators")))
+        logits = model.segment(cfms, model.modulate(codes, 3), (64, 64))
+        torch.testing.assert_close(logits, model(images).mask_logits[0], rtol=1e-3, atol=1e-3)

@@ -1,0 +1,106 @@
+"""Validation on held-out training groups."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ssnm.coseg.groups import GroupDataset
+from ssnm.coseg.model import ImageCodes
+from ssnm.coseg.pool import ImagePool
+from ssnm.coseg.records import Modulation
+from ssnm.coseg.validation import Validator
+from ssnm.data.procedural import ProceduralSource
+from ssnm.data.procedural_kinds import SEEN_KINDS
+from ssnm.errors import DataError
+
+SIZE = 32
+
+
+@pytest.fixture(scope="module")
+def pool() -> ImagePool:
+    """Two objects in every image: the images of a contrast group share its own category and no other."""
+    return ImagePool([ProceduralSource(SEEN_KINDS[:4], num_images=60, objects_per_image=(2, 2), seed=1)])
+
+
+def make(pool, seed=1, groups=2, two_category=2) -> Validator:
+    return Validator.make(pool, SIZE, 3, groups, two_category, seed, torch.device("cpu"), pictures=2)
+
+
+class Oracle(torch.nn.Module):
+    """A network that says of every pixel what it is told to: the masks of the groups, in the order they are asked."""
+
+    def __init__(self, answers):
+        super().__init__()
+        self.answers = answers
+
+    def backbone(self, images):
+        return [images]
+
+    def encode(self, cfms):
+        return ImageCodes()
+
+    def modulate(self, codes, group_size):
+        return Modulation()
+
+    def segment(self, cfms, modulation, size):
+        return 20.0 * (self.answers.pop(0).float() - 0.5)
+
+
+def truths(validator: Validator) -> list[torch.Tensor]:
+    """The masks of all groups in the order of validation: ordinary groups, then the pairs of contrasts."""
+    dataset = GroupDataset(validator.pool, (SIZE, SIZE))
+    draws = [*validator.ordinary, *(draw for pair in validator.contrasts for draw in pair)]
+    return [dataset[draw].masks for draw in draws]
+
+
+def test_a_perfect_network_scores_100_everywhere(pool):
+    validator = make(pool)
+    scores = validator(Oracle(truths(validator)))
+    assert scores["J"] == scores["J@0.5"] == scores["P"] == pytest.approx(100)
+    assert scores["group_use"] == pytest.approx(100)
+    assert scores["J_own"] == pytest.approx(100) and scores["J_other"] < 20
+
+
+def test_a_network_that_ignores_the_group_has_no_group_use(pool):
+    """Its masks of a two-category image are the same in both groups."""
+    validator = make(pool)
+    answers = truths(validator)
+    for i in range(len(validator.ordinary), len(answers), 2):
+        answers[i + 1] = answers[i]
+    assert validator(Oracle(answers))["group_use"] == 0
+
+
+def test_a_network_that_segments_the_other_object_fails_group_use(pool):
+    validator = make(pool)
+    answers = truths(validator)
+    for i in range(len(validator.ordinary), len(answers), 2):
+        answers[i], answers[i + 1] = answers[i + 1], answers[i]
+    scores = validator(Oracle(answers))
+    assert scores["group_use"] == 0 and scores["J_other"] == pytest.approx(100)
+
+
+def test_the_groups_depend_on_the_seed_alone(pool):
+    first, again, other = make(pool), make(pool), make(pool, seed=2)
+    assert first.ordinary == again.ordinary and first.contrasts == again.contrasts
+    assert first.ordinary != other.ordinary
+
+
+def test_scores_are_the_same_every_time_and_a_picture_is_written(pool, tiny_model, tmp_path):
+    validator = make(pool)
+    model = tiny_model(num_categories=4)
+    first = validator(model, tmp_path / "pictures" / "step.png")
+    assert validator(model) == first
+    assert set(first) == {"J", "J@0.5", "P", "group_use", "J_own", "J_other"}
+    assert all(0 <= v <= 100 for v in first.values())
+    assert np.asarray(Image.open(tmp_path / "pictures" / "step.png")).std() > 0
+
+
+def test_too_few_held_out_images_say_what_to_change(pool):
+    with pytest.raises(DataError, match="60 held-out images.*data.group_size.*data.holdout"):
+        Validator.make(pool, SIZE, 50, 2, 2, 1, torch.device("cpu"))
+
+
+def test_without_two_category_images_there_is_no_group_use(pool, tiny_model):
+    scores = make(pool, two_category=0)(tiny_model(num_categories=4))
+    assert set(scores) == {"J", "J@0.5", "P"}

@@ -1,0 +1,261 @@
+"""Any image becomes upright 8-bit RGB, any mask file a boolean mask, by one rule."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ssnm.errors import DataError, MissingFileError
+from ssnm.files.images import load_rgb, open_image, read_binary_mask, read_labels, to_rgb
+
+RAMP = np.tile(np.arange(0, 256, 17, dtype=np.uint8), (4, 1))  # 0, 17, ..., 255; (4, 16)
+ROTATED = 0x0112  # the EXIF tag of orientation
+
+
+def saved(path, image: Image.Image, **options):
+    image.save(path, **options)
+    return path
+
+
+# Images
+
+
+def test_an_rgb_image_comes_back_as_it_is(tmp_path):
+    array = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    image = load_rgb(saved(tmp_path / "a.png", Image.fromarray(array)))
+    assert np.array_equal(image.array, array) and image.array.dtype == np.uint8
+    assert image.size == (5, 7) and not image.grey
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".tif", ".webp", ".pgm"])
+def test_a_grey_image_is_replicated_and_remembered_as_grey(tmp_path, suffix):
+    image = load_rgb(saved(tmp_path / f"a{suffix}", Image.fromarray(RAMP)))
+    assert image.array.shape == (4, 16, 3)
+    assert np.abs(image.array.astype(int) - RAMP[..., None]).max() <= 4  # JPEG and WebP round
+    assert image.grey == (suffix != ".webp")  # WebP has no grey mode
+
+
+def test_a_one_bit_image_is_black_and_white(tmp_path):
+    image = load_rgb(saved(tmp_path / "a.png", Image.fromarray(RAMP > 100)))
+    assert np.array_equal(image.array[..., 0], (RAMP > 100) * 255) and image.grey
+
+
+def test_a_palette_image_is_looked_up(tmp_path):
+    index = Image.fromarray(np.array([[0, 1], [2, 1]], np.uint8), mode="P")
+    index.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255])
+    image = load_rgb(saved(tmp_path / "a.png", index))
+    assert image.array.tolist() == [[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [0, 255, 0]]]
+
+
+def test_transparency_is_shown_on_white(tmp_path):
+    rgba = Image.new("RGBA", (3, 1))
+    for x, alpha in enumerate((255, 0, 51)):
+        rgba.putpixel((x, 0), (255, 0, 0, alpha))
+    array = load_rgb(saved(tmp_path / "a.png", rgba)).array[0]
+    assert array[0].tolist() == [255, 0, 0] and array[1].tolist() == [255, 255, 255]
+    assert array[2].tolist() == [255, 204, 204]
+
+
+def test_a_transparent_palette_entry_is_white(tmp_path):
+    index = Image.fromarray(np.array([[0, 1]], np.uint8), mode="P")
+    index.putpalette([255, 0, 0, 0, 255, 0])
+    image = load_rgb(saved(tmp_path / "a.png", index, transparency=0))
+    assert image.array.tolist() == [[[255, 255, 255], [0, 255, 0]]]
+
+
+@pytest.mark.parametrize("options", [{}, {"transparency": 0}])
+def test_grey_with_transparency_is_still_grey(tmp_path, options):
+    mode = "L" if options else "LA"
+    image = load_rgb(saved(tmp_path / "a.png", Image.fromarray(RAMP).convert(mode), **options))
+    assert image.grey and image.array[0, -1].tolist() == [255, 255, 255]
+    assert image.array[0, 0, 0] == (255 if options else 0)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".tif"])
+def test_cmyk_is_converted(tmp_path, suffix):
+    image = load_rgb(saved(tmp_path / f"a{suffix}", Image.new("CMYK", (16, 16), (0, 255, 255, 0))))
+    assert np.abs(image.array[8, 8].astype(int) - [255, 0, 0]).max() <= 3
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_sixteen_bits_are_scaled_by_257(tmp_path, suffix):
+    image = load_rgb(saved(tmp_path / f"a{suffix}", Image.fromarray(RAMP.astype(np.uint16) * 257)))
+    assert np.array_equal(image.array[..., 0], RAMP) and image.grey
+
+
+@pytest.mark.parametrize("scale", [1 / 255, 1.0, 1000.0])
+def test_a_float_image_fills_the_range(tmp_path, scale):
+    image = load_rgb(saved(tmp_path / "a.tif", Image.fromarray(RAMP.astype(np.float32) * np.float32(scale))))
+    assert np.abs(image.array[..., 0].astype(int) - RAMP).max() <= 1
+
+
+@pytest.mark.parametrize("orientation, corner", [(1, (0, 0)), (3, (-1, -1)), (6, (0, -1)), (8, (-1, 0))])
+def test_exif_rotation_is_applied(tmp_path, orientation, corner):
+    array = np.zeros((4, 6, 3), np.uint8)
+    array[0, 0] = 255
+    exif = Image.Exif()
+    exif[ROTATED] = orientation
+    image = load_rgb(saved(tmp_path / "a.png", Image.fromarray(array), exif=exif))
+    assert image.size == ((4, 6) if orientation in (1, 3) else (6, 4))
+    assert image.array[corner].tolist() == [255, 255, 255] and image.array.sum() == 3 * 255
+
+
+def test_the_first_frame_of_an_animation_is_taken(tmp_path):
+    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    assert load_rgb(tmp_path / "a.gif").array[0, 0].tolist() == [255, 0, 0]
+
+
+def test_the_array_may_be_written_to(tmp_path):
+    array = load_rgb(saved(tmp_path / "a.png", Image.fromarray(RAMP))).array
+    array[0, 0] = 1
+    assert array[0, 0].tolist() == [1, 1, 1]
+
+
+# Arrays
+
+
+@pytest.mark.parametrize(
+    "array",
+    [RAMP, RAMP[..., None], RAMP.astype(np.uint16) * 257, RAMP / 255, np.float32(RAMP / 255), np.stack([RAMP] * 3, -1)],
+    ids=["uint8", "one channel", "uint16", "float64", "float32", "rgb"],
+)
+def test_arrays_of_every_kind_mean_the_same_picture(array):
+    assert np.array_equal(to_rgb(array).array, np.stack([RAMP] * 3, -1))
+
+
+def test_a_boolean_array_is_black_and_white():
+    assert to_rgb(RAMP > 100).array.max() == 255
+
+
+@pytest.mark.parametrize(
+    "array, wanted",
+    [
+        (np.zeros(3), "an array of shape"),
+        (np.zeros((2, 2, 2)), "an array of shape"),
+        (np.zeros((0, 4, 3), np.uint8), "an array of shape"),
+        (np.full((2, 2), 1.5), "must lie in .0, 1., got .1.5, 1.5."),
+        (np.full((2, 2), np.nan), "must lie in"),
+        (np.zeros((2, 2), np.int64), "uint8, uint16, bool or float"),
+    ],
+)
+def test_an_array_that_is_no_image_is_refused_by_name(array, wanted):
+    with pytest.raises(DataError, match=f"photo: .*{wanted}"):
+        to_rgb(array, "photo")
+
+
+# Files that cannot be read
+
+
+def test_an_opened_image_that_turns_out_truncated_is_one_line(tmp_path):
+    path = tmp_path / "a.jpg"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype=np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[:-400])
+    with pytest.raises(DataError, match="photo: cannot be decoded") as error:
+        to_rgb(Image.open(path), "photo")
+    assert "\n" not in str(error.value)
+
+
+def test_a_truncated_file_is_one_line_with_its_name(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
+    whole = saved(tmp_path / "a.jpg", Image.fromarray(noise))
+    whole.write_bytes(whole.read_bytes()[:500])
+    with pytest.raises(DataError, match="a.jpg: cannot be decoded as an image.*replace or remove") as error:
+        load_rgb(whole)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"\x89PNG\r\n\x1a\n broken"])
+def test_a_file_that_is_no_image_is_refused(tmp_path, content):
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(DataError, match="a.png: cannot be decoded"):
+        open_image(tmp_path / "a.png")
+
+
+def test_a_folder_is_no_image(tmp_path):
+    with pytest.raises(DataError):
+        open_image(tmp_path)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(MissingFileError, match="none.png: no such image file"):
+        load_rgb(tmp_path / "none.png")
+
+
+def test_an_image_beyond_pillows_limit_is_refused(tmp_path, monkeypatch):
+    path = saved(tmp_path / "a.png", Image.new("L", (50, 50)))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(DataError, match="a.png: cannot be decoded"):
+        open_image(path)
+
+
+# Masks
+
+SQUARE = np.zeros((8, 8), bool)
+SQUARE[2:6, 3:7] = True
+
+
+@pytest.mark.parametrize("dtype, high", [(np.uint8, 255), (np.uint8, 1), (np.uint16, 65535), (np.uint16, 255)])
+def test_a_mask_is_read_whatever_number_stands_for_the_object(tmp_path, dtype, high):
+    path = saved(tmp_path / "m.png", Image.fromarray(SQUARE.astype(dtype) * dtype(high)))
+    assert np.array_equal(read_binary_mask(path), SQUARE)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "RGB", "RGBA", "P"])
+def test_a_mask_is_read_whatever_its_mode(tmp_path, mode):
+    mask = Image.fromarray(SQUARE.astype(np.uint8) * 255)
+    if mode == "P":
+        mask = Image.fromarray(SQUARE.astype(np.uint8) * 7, mode="P")
+        mask.putpalette([i % 256 for i in range(768)])
+    path = saved(tmp_path / "m.png", mask if mode == "P" else mask.convert(mode))
+    assert Image.open(path).mode == mode
+    assert np.array_equal(read_binary_mask(path), SQUARE)
+
+
+def test_a_jpeg_mask_is_cut_in_the_middle(tmp_path):
+    mask = np.roll(np.kron(SQUARE, np.ones((8, 8), bool)), 3, (0, 1))  # edges inside JPEG's blocks of 8 pixels
+    path = saved(tmp_path / "m.jpg", Image.fromarray(mask.astype(np.uint8) * 255), quality=30)
+    with Image.open(path) as image:
+        assert len(np.unique(np.array(image))) > 2  # compression did blur it
+    assert np.array_equal(read_binary_mask(path), mask)
+
+
+def palette(path, index) -> object:
+    image = Image.fromarray(np.array(index, np.uint8), mode="P")
+    image.putpalette([i % 256 for i in range(768)])
+    return saved(path, image)
+
+
+def test_void_is_no_object_in_a_palette_mask(tmp_path):
+    path = palette(tmp_path / "m.png", [[0, 255, 3], [15, 255, 0]])
+    assert read_binary_mask(path).tolist() == [[False, False, True], [True, False, False]]
+    assert read_labels(path).tolist() == [[0, 255, 3], [15, 255, 0]]
+
+
+def test_a_palette_mask_of_0_and_255_is_an_ordinary_mask(tmp_path):
+    assert read_binary_mask(palette(tmp_path / "m.png", [[0, 255]])).tolist() == [[False, True]]
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB"])
+def test_an_empty_mask_has_no_object(tmp_path, mode):
+    path = saved(tmp_path / "m.png", Image.new(mode, (4, 3)))
+    mask = read_binary_mask(path)
+    assert mask.shape == (3, 4) and mask.dtype == bool and not mask.any()
+
+
+def test_a_colour_picture_has_no_labels(tmp_path):
+    path = saved(tmp_path / "m.png", Image.new("RGB", (2, 2)))
+    with pytest.raises(DataError, match="palette or one-channel mask was expected, got mode RGB"):
+        read_labels(path)
+
+
+# Real files
+
+
+@pytest.mark.real_data
+def test_real_voc_masks_hold_class_numbers_and_void(ssnm_data):
+    paths = sorted((ssnm_data / "VOC_train" / "SegmentationClass").glob("*.png"))[:20]
+    assert paths
+    for path in paths:
+        labels = read_labels(path)
+        assert set(np.unique(labels)) <= {*range(21), 255}
+        assert np.array_equal(read_binary_mask(path), (labels > 0) & (labels < 255))
