@@ -22,8 +22,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssnm.config import Config, ModelConfig, apply_overrides, config_from_dict
+from ssnm.config.loading import apply_overrides
 from ssnm.coseg import build as factory
+from ssnm.coseg.config import Config, ModelConfig, config_from_dict
 from ssnm.coseg.groups import GroupDataset
 from ssnm.coseg.predict import Predictor
 from ssnm.coseg.validation import HALF, RELEASE_RULE, Validator

@@ -14,11 +14,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from ssnm.config import config_to_dict, load_config  # noqa: E402
+from ssnm.config.loading import config_to_dict
 from ssnm.coseg.build import model_from_file  # noqa: E402
 from ssnm.coseg.release.keys import Conversion, convert_state_dict  # noqa: E402
 from ssnm.engine.checkpoint import ModelFile, export_model, load_model_file  # noqa: E402
 from ssnm.errors import ConfigError, UserError  # noqa: E402
+from ssnm.methods import load_config
 from ssnm.nn.backbones import read_tensors  # noqa: E402
 
 

@@ -24,8 +24,8 @@ from typing import Callable
 
 import torch
 
-from ssnm.config import Config, config_from_dict
 from ssnm.coseg import train as runs
+from ssnm.coseg.config import Config, config_from_dict
 from ssnm.engine import checkpoint
 
 KINDS = ("SIGTERM", "SIGKILL", "SIGKILL in a write", "SIGKILL before the rename")

@@ -5,18 +5,19 @@
     result.masks, result.categories, result.save("out")
 """
 
-__version__ = "0.1.0"
+import importlib
+
+__version__ = "0.2.0"
 __all__ = ["CoSegmenter", "Segmentation", "from_pretrained"]
+_HOMES = {
+    "CoSegmenter": ".coseg.segmenter",
+    "Segmentation": ".coseg.segmentation",
+    "from_pretrained": ".pretrained",
+}
 
 
 def __getattr__(name: str):
     """torch is imported when something needs it, not by `import ssnm`."""
-    if name in ("CoSegmenter", "from_pretrained"):
-        from . import pretrained
-
-        return getattr(pretrained, name)
-    if name == "Segmentation":
-        from .coseg.segmentation import Segmentation
-
-        return Segmentation
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name], __name__), name)
     raise AttributeError(f"module 'ssnm' has no attribute '{name}'")

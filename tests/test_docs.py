@@ -11,7 +11,7 @@ import yaml
 import ssnm
 from ssnm import config as config_package
 from ssnm.cli import main
-from ssnm.config import config_from_dict
+from ssnm.coseg.config import config_from_dict
 from ssnm.data.procedural import write_procedural
 from ssnm.data.procedural_kinds import SEEN_KINDS
 

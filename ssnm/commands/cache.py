@@ -9,9 +9,10 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
-from ..config import Config, load_config
 from ..errors import ConfigError
+from ..methods import load_config
 
 _SHOWN = 10
 
@@ -57,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _folders(config: Config, out: Path) -> list[Path]:
+def _folders(config: Any, out: Path) -> list[Path]:
     names = [source.name for source in config.data.sources]
     if not names:
         raise ConfigError("the config has no data.sources; a store is made of at least one")

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from ..errors import DataError
+from ..methods import part
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,11 +25,12 @@ def run(args: argparse.Namespace) -> int:
     if args.out.suffix != ".safetensors":
         raise DataError(f"{args.out}: the name of an exported model ends in .safetensors")
     source = load_model_file(args.checkpoint)
+    source = part(source.method, "files", str(args.checkpoint)).for_export(source, str(args.checkpoint))
     if args.card is not None:
         try:
             source.card.update(json.loads(args.card.read_text()))
         except (OSError, json.JSONDecodeError) as error:
             raise DataError(f"{args.card}: not a readable JSON file ({error})") from None
     export_model(args.out, source, half=args.half)
-    print(f"{args.out}: {args.out.stat().st_size / 1e6:.1f} MB, {len(source.labels)} categories")
+    print(f"{args.out}: {args.out.stat().st_size / 1e6:.1f} MB, method {source.method}")
     return 0

@@ -29,8 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from .. import from_pretrained
-    from ..coseg.evaluation import select_classes
     from ..coseg.group_use import measure_group_use, score_alone
+    from ..coseg.testing import select_classes
     from ..data.testsets import read_test_set
     from ..visualize.panels import group_panel
 

@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where masks and overlays go")
     parser.add_argument("--checkpoint", default="default", metavar="FILE", help="a model (default: the shipped one)")
     parser.add_argument(
-        "--threshold", default="0.5", help="of the masks: a number in [0, 1], or mean+std (default 0.5)"
+        "--threshold", help="of the masks: a number in [0, 1], or mean+std (default: the model's own rule)"
     )
     parser.add_argument("--device", help="cpu, cuda, ... (default: an accelerator where there is one)")
 
@@ -76,9 +76,9 @@ def _require_readable(images: list[Path]) -> None:
         raise DataError(problems[0])
 
 
-def _threshold(text: str) -> float | str:
+def _threshold(text: str | None) -> float | str | None:
     try:
-        return float(text)
+        return None if text is None else float(text)
     except ValueError:
         return text
 

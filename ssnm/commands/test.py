@@ -41,7 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..coseg import evaluation
+    from .. import from_pretrained
+    from ..coseg.testing import TestJob, select_classes
+    from ..engine.distributed import join, leave
 
     _check_options(args)
     root = find_root(args.data)
@@ -49,21 +51,24 @@ def run(args: argparse.Namespace) -> int:
     if args.repeats is not None and not test_set.has_truth:
         raise DataError(f"{root}: --repeats compares scores, but there is no ground truth; add groundtruth/")
     if args.classes:
-        test_set = evaluation.select_classes(test_set, [c.strip() for c in args.classes.split(",")])
-    job = evaluation.TestJob(
-        checkpoint=args.checkpoint,
+        test_set = select_classes(test_set, [c.strip() for c in args.classes.split(",")])
+    processes, device = join(args.device)
+    job = TestJob(
+        segmenter=from_pretrained(args.checkpoint, device),
         test_set=test_set,
         root=root,
-        device=args.device,
         group_size=args.group_size,
         overlays=not args.no_overlays,
+        processes=processes,
     )
     if args.repeats is not None:
-        return _repeats(job, args)
-    with evaluation.shared_by_processes() as first:
+        _repeats(job, args)
+    else:
         groups, predictor = job.write(args.out, args.grouping, args.seed)
-        if first:
+        if processes.is_first:
             _report(job, args, groups, predictor)
+    processes.wait()
+    leave(processes)
     return 0
 
 
@@ -113,23 +118,19 @@ def _report(job, args: argparse.Namespace, groups, predictor) -> None:
     print(f"\nmaps, tables and overlays: {args.out}")
 
 
-def _repeats(job, args: argparse.Namespace) -> int:
+def _repeats(job, args: argparse.Namespace) -> None:
     """Shuffled groupings by the seeds seed .. seed + K - 1, each with its own maps."""
-    from ..coseg import evaluation
-
     rows = []
-    with evaluation.shared_by_processes() as first:
-        for seed in range(args.seed, args.seed + args.repeats):
-            out = args.out / f"_seed_{seed}"
-            job.write(out, "shuffled", seed)
-            if first:
-                scores = score_folder(out, job.root, args.protocol, classes=list(job.test_set.categories))
-                write_results(scores, out)
-                print(f"seed {seed}: {_headline(scores)}")
-                rows.append((scores.headline.P, scores.headline.J))
+    for seed in range(args.seed, args.seed + args.repeats):
+        out = args.out / f"_seed_{seed}"
+        job.write(out, "shuffled", seed)
+        if job.processes.is_first:
+            scores = score_folder(out, job.root, args.protocol, classes=list(job.test_set.categories))
+            write_results(scores, out)
+            print(f"seed {seed}: {_headline(scores)}")
+            rows.append((scores.headline.P, scores.headline.J))
     if rows:
         _write_repeats(args, dict(zip("PJ", zip(*rows))))
-    return 0
 
 
 def _write_repeats(args: argparse.Namespace, columns: dict[str, tuple[float, ...]]) -> None:

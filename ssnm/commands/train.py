@@ -14,8 +14,9 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from ..config import config_to_yaml, load_config
+from ..config.loading import config_to_yaml
 from ..errors import ConfigError
+from ..methods import load_config, part
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,10 +46,10 @@ def run(args: argparse.Namespace) -> int:
     overrides = [o for group in args.overrides for o in group]
     config = load_config(args.config, [*overrides, *(["train.deterministic=true"] if args.deterministic else [])])
     out = args.out or Path("runs") / Path(args.config).stem
-    from ..coseg import train as runs
     from ..engine.distributed import join, leave
     from ..engine.runtime import pick_device
 
+    runs = part(config.method, "train")
     if args.resume and args.init_from:
         raise ConfigError("--resume goes on with a run, --init-from starts a new one: give one of them")
     if args.dry_run:

@@ -1,4 +1,7 @@
-"""YAML and dotted overrides -> :class:`Config`, with errors that name the key; and back."""
+"""YAML and dotted overrides -> the frozen dataclasses of a method, with errors that name the key; and back.
+
+Knows no method: which dataclass a file becomes is the business of :mod:`ssnm.methods`.
+"""
 
 from __future__ import annotations
 
@@ -9,23 +12,36 @@ import os
 import types
 import typing
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 
-from ..coseg.config import LOSS_TYPES, MODEL_TYPES, AnyLossConfig, AnyModelConfig, Config, DataConfig
 from ..errors import ConfigError, MissingFileError
-from .sources import SOURCE_TYPES, SourceConfig
+
+C = TypeVar("C")
 
 
-def load_config(path: str | Path, overrides: typing.Sequence[str] = ()) -> Config:
-    """Read a YAML file and apply `key.sub=value` overrides.
+def read_yaml(path: str | Path, overrides: typing.Sequence[str] = ()) -> dict:
+    """A config file as a nested mapping, with `key.sub=value` overrides applied.
+
+    `extends: other.yaml` (beside the file that says so, one level) is the file whose keys this one changes: sections
+    are merged key by key, lists and values are replaced.
 
     Raises:
         MissingFileError: no such file.
-        ConfigError: it is not YAML, or a key or value is wrong.
+        ConfigError: it is not YAML, or not a file of sections.
     """
     path = Path(path)
+    mapping = _read_mapping(path)
+    if "extends" in mapping:
+        base = _read_mapping(path.parent / str(mapping.pop("extends")))
+        if "extends" in base:
+            raise ConfigError(f"{path}: extends a file that extends another; one level is allowed, name that one")
+        mapping = _merged(base, mapping)
+    return apply_overrides(mapping, overrides)
+
+
+def _read_mapping(path: Path) -> dict:
     if not path.is_file():
         raise MissingFileError(f"{path}: no such config file; configs/ in the repository holds examples")
     try:
@@ -34,7 +50,16 @@ def load_config(path: str | Path, overrides: typing.Sequence[str] = ()) -> Confi
         raise ConfigError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
     if not isinstance(mapping, dict):
         raise ConfigError(f"{path}: a file of sections (key: value) was expected, got {mapping!r:.60}")
-    return config_from_dict(apply_overrides(mapping, overrides), where=str(path))
+    return mapping
+
+
+def _merged(base: dict, changes: dict) -> dict:
+    """`base` with the values of `changes`; sections that both have are merged."""
+    result = dict(base)
+    for key, value in changes.items():
+        both = isinstance(value, dict) and isinstance(result.get(key), dict)
+        result[key] = _merged(result[key], value) if both else value
+    return result
 
 
 def apply_overrides(mapping: dict, overrides: typing.Sequence[str]) -> dict:
@@ -74,31 +99,54 @@ def _list_entry(node: list, part: str, key: str) -> Any:
     return node[int(part)]
 
 
-def config_from_dict(mapping: dict, where: str = "config") -> Config:
-    """A nested mapping (YAML or checkpoint) -> Config; `where` begins the error messages."""
-    return _build(Config, mapping, where, "")
+def build_section(kind: type[C], mapping: dict, where: str = "config", prefix: str = "") -> C:
+    """A nested mapping (YAML or checkpoint) -> the dataclass `kind`, or one of the dataclasses of a union `kind`.
+
+    Args:
+        where: begins the error messages: the file.
+        prefix: of the keys in the error messages, as ``model.``.
+
+    Raises:
+        ConfigError: an unknown or missing key, a value of another type; a rule of the dataclass's own.
+    """
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        return _convert(kind, mapping, where, prefix.rstrip("."))
+    return _build(kind, mapping, where, prefix)
 
 
 def config_to_dict(config: Any) -> dict:
-    """Config -> nested plain values, ready for YAML or JSON; the inverse of :func:`config_from_dict`."""
+    """Config -> nested plain values, ready for YAML or JSON; the inverse of :func:`build_section`."""
     return _plain(dataclasses.asdict(config))
 
 
-def config_to_yaml(config: Config) -> str:
+def config_to_yaml(config: Any) -> str:
     """The fully resolved configuration as YAML."""
     return yaml.safe_dump(config_to_dict(config), sort_keys=False)
 
 
-def data_root(config: DataConfig) -> Path:
-    """The folder under which relative source paths are looked up: data.root, else SSNM_DATA, else ./data."""
-    return Path(config.root or os.environ.get("SSNM_DATA") or "data")
+def data_root(root: str) -> Path:
+    """The folder under which relative paths are looked up: `root` if given, else SSNM_DATA, else ./data."""
+    return Path(root or os.environ.get("SSNM_DATA") or "data")
 
 
-def resolve(config: DataConfig, path: str) -> Path:
+def resolve(root: str, path: str) -> Path:
     """Where a path of a config is: an absolute path as it is; a relative one under :func:`data_root`, or, if
     nothing is there but under the current folder, there."""
-    under_root = data_root(config) / path
+    under_root = data_root(root) / path
     return Path(path) if not under_root.exists() and Path(path).exists() else under_root
+
+
+def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
+    """Keys of two resolved configs that differ, as ``train.lr 0.0001 -> 1e-05``; lists by their key alone."""
+    found = []
+    for key in dict.fromkeys((*old, *new)):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            found += differences(before, after, f"{prefix}{key}.")
+        elif before != after:
+            lists = isinstance(before, list) or isinstance(after, list)
+            found.append(f"{prefix}{key}" + ("" if lists else f" {before} -> {after}"))
+    return found
 
 
 def _plain(value: Any) -> Any:
@@ -118,10 +166,13 @@ def _build(cls: type, mapping: Any, where: str, prefix: str) -> Any:
             hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(hints)}"
             raise ConfigError(f"{where}: unknown key '{prefix}{key}'; {hint}")
     for f in dataclasses.fields(cls):
-        required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-        if required and f.name not in mapping:
+        if _required(f) and f.name not in mapping:
             raise ConfigError(f"{where}: '{prefix}{f.name}' is missing and has no default")
     return cls(**{key: _convert(hints[key], value, where, f"{prefix}{key}") for key, value in mapping.items()})
+
+
+def _required(field: dataclasses.Field) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def _convert(kind: Any, value: Any, where: str, key: str) -> Any:
@@ -132,8 +183,8 @@ def _convert(kind: Any, value: Any, where: str, key: str) -> Any:
             raise ConfigError(f"{where}: {key} must be one of {', '.join(map(str, arguments))}, got {value!r}")
         return value
     if origin in (typing.Union, types.UnionType):
-        if kind in TAGGED:
-            return _build_tagged(*TAGGED[kind], value, where, key)
+        if all(map(dataclasses.is_dataclass, arguments)):
+            return _build_tagged(arguments, value, where, key)
         if value is None and type(None) in arguments:
             return None
         return _convert(next(a for a in arguments if a is not type(None)), value, where, key)
@@ -176,18 +227,20 @@ def _convert_plain(kind: type, value: Any, where: str, key: str) -> Any:
     raise ConfigError(f"{where}: {key} must be of type {kind.__name__}, got {value!r}")
 
 
-# One of several sections: (the key that says which, the sections by its value, its value where it is not given)
-TAGGED: dict[Any, tuple[str, dict[str, type], str | None]] = {
-    SourceConfig: ("type", SOURCE_TYPES, None),
-    AnyModelConfig: ("name", MODEL_TYPES, "ssnm"),
-    AnyLossConfig: ("type", LOSS_TYPES, "coseg"),
-}
-
-
-def _build_tagged(tag: str, types_: dict[str, type], default: str | None, value: Any, where: str, key: str) -> Any:
+def _build_tagged(kinds: tuple[type, ...], value: Any, where: str, key: str) -> Any:
+    """One of several sections. Which one, says the key whose type is a Literal of one value in each of them; where
+    it is not given it is the first of them, if that one has no required key."""
+    tag = next(f.name for f in dataclasses.fields(kinds[0]) if len(_literals(kinds[0], f.name)) == 1)
+    by_name = {_literals(kind, tag)[0]: kind for kind in kinds}
+    default = None if any(map(_required, dataclasses.fields(kinds[0]))) else next(iter(by_name))
     if default is not None and not isinstance(value, dict):
-        return _build(types_[default], value, where, f"{key}.")  # says that a section was expected
+        return _build(by_name[default], value, where, f"{key}.")  # says that a section was expected
     got = value.get(tag, default) if isinstance(value, dict) else value
-    if not isinstance(value, dict) or str(got) not in types_:
-        raise ConfigError(f"{where}: {key}.{tag} must be one of {', '.join(types_)}, got {got!r}")
-    return _build(types_[str(got)], value, where, f"{key}.")
+    if not isinstance(value, dict) or str(got) not in by_name:
+        raise ConfigError(f"{where}: {key}.{tag} must be one of {', '.join(by_name)}, got {got!r}")
+    return _build(by_name[str(got)], value, where, f"{key}.")
+
+
+def _literals(kind: type, name: str) -> tuple:
+    hint = typing.get_type_hints(kind)[name]
+    return typing.get_args(hint) if typing.get_origin(hint) is Literal else ()

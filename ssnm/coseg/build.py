@@ -1,4 +1,4 @@
-"""The one composition root: config -> objects. Nothing below this layer ever sees a config."""
+"""The composition root of SSNM: config -> objects. No part of the method below this file ever sees a config."""
 
 from __future__ import annotations
 
@@ -11,18 +11,8 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from ..config import (
-    AnyLossConfig,
-    AnyModelConfig,
-    Config,
-    DataConfig,
-    ReleaseLossConfig,
-    ReleaseModelConfig,
-    SourceConfig,
-    TrainConfig,
-    config_from_dict,
-    resolve,
-)
+from ..config.loading import resolve
+from ..config.sources import SourceConfig
 from ..data.augment import Augmentation
 from ..data.coco_source import CocoSegSource
 from ..data.folders import ProcessedSource, VocSource
@@ -31,17 +21,24 @@ from ..data.procedural_kinds import KINDS, SEEN_KINDS, UNSEEN_KINDS
 from ..data.records import BadImage, Source
 from ..data.store import StoreSource
 from ..data.voc import VOC_CLASSES
-from ..engine.checkpoint import ModelFile, load_weights
 from ..engine.distributed import Processes
 from ..engine.schedule import Schedule
 from ..errors import ConfigError
 from ..naming import canonical_category
 from ..nn.backbones import Backbone
+from .config import (
+    AnyLossConfig,
+    AnyModelConfig,
+    Config,
+    DataConfig,
+    ReleaseLossConfig,
+    ReleaseModelConfig,
+    TrainConfig,
+)
 from .groups import GroupDataset, collate_groups
 from .losses import CosegCriterion
 from .model import SSNM, SpatialModulator
 from .pool import ImagePool, MemoryCache
-from .predict import Predictor
 from .records import GroupBatch
 from .release.losses import ReleaseCriterion
 from .release.model import ReleaseBackbone, SSNMRelease
@@ -82,14 +79,6 @@ def build_model(config: AnyModelConfig, num_categories: int, weights: str | None
     )
 
 
-def model_from_file(file: ModelFile, where: str) -> tuple[SSNM | SSNMRelease, Config]:
-    """Rebuild the network that a checkpoint or exported model describes, with its weights, in eval mode."""
-    config = config_from_dict(file.config, where)
-    model = build_model(config.model, len(file.labels), weights="none")
-    load_weights(model, file.weights, where)
-    return model.eval(), config
-
-
 def build_criterion(
     config: AnyLossConfig, processes: Processes = Processes()
 ) -> CosegCriterion | ReleaseCriterion:
@@ -102,26 +91,26 @@ def build_criterion(
 def backbone_weights(config: Config) -> str:
     """The backbone's weights argument with a relative file resolved by the rule of data.root."""
     weights = config.model.backbone.weights
-    return weights if weights in ("pretrained", "none") else str(resolve(config.data, weights))
+    return weights if weights in ("pretrained", "none") else str(resolve(config.data.root, weights))
 
 
 def build_source(config: SourceConfig, data: DataConfig) -> Source:
     """One source of training images, read from its store where the config names one."""
     if config.type == "store":
-        return StoreSource(resolve(data, config.root), (data.size, data.size))
+        return StoreSource(resolve(data.root, config.root), (data.size, data.size))
     source = build_file_source(config, data)
-    return StoreSource(resolve(data, config.store), (data.size, data.size), source) if config.store else source
+    return StoreSource(resolve(data.root, config.store), (data.size, data.size), source) if config.store else source
 
 
 def build_file_source(config: SourceConfig, data: DataConfig) -> Source:
     """One source read from its own files, whatever store its config names; what a store is made of."""
     if config.type == "voc":
         names = config.class_names or VOC_CLASSES
-        return VocSource(resolve(data, config.root), config.list, name=config.name, class_names=names)
+        return VocSource(resolve(data.root, config.root), config.list, name=config.name, class_names=names)
     if config.type == "processed":
-        return ProcessedSource(resolve(data, config.root), name=config.name)
+        return ProcessedSource(resolve(data.root, config.root), name=config.name)
     if config.type == "coco_seg":
-        return CocoSegSource(resolve(data, config.index), resolve(data, config.images), name=config.name)
+        return CocoSegSource(resolve(data.root, config.index), resolve(data.root, config.images), name=config.name)
     if config.type == "procedural":
         return ProceduralSource(PROCEDURAL_KINDS[config.kinds], config.num_images, seed=config.seed, name=config.name)
     raise ConfigError(f"a source of type {config.type} has no files of its own; voc, processed, coco_seg or procedural "
@@ -173,11 +162,6 @@ def build_validator(
     )
 
 
-def build_predictor(model: nn.Module, config: Config, device: torch.device) -> Predictor:
-    """At the side that the model was found to do best at, or was trained at."""
-    return Predictor(model, getattr(config.model, "test_size", 0) or config.data.size, device)
-
-
 def build_optimizer(model: SSNM | SSNMRelease, config: TrainConfig) -> torch.optim.Optimizer:
     """Adam (AdamW where there is decoupled weight decay) with the backbone's rate scaled; without frozen parameters.
 
@@ -200,7 +184,7 @@ def build_optimizer(model: SSNM | SSNMRelease, config: TrainConfig) -> torch.opt
 
 def build_schedule(config: TrainConfig) -> Schedule:
     s = config.schedule
-    return Schedule(s.name, config.steps, s.every, s.warmup, s.rebuild_optimizer)
+    return Schedule(s.name, config.steps, s.every, s.warmup, s.reset_every)
 
 
 def untrained_parameters(model: nn.Module, config: Config, num_categories: int) -> list[str]:

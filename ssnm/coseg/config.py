@@ -1,26 +1,26 @@
-"""The configuration as frozen dataclasses: every key, its type, its default, and the rules that a type cannot say."""
+"""The config of SSNM as frozen dataclasses: every key, its type, its default, and the rules that a type cannot say."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
+import copy
+import warnings
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ..config.loading import build_section
+from ..config.sections import (
+    BELOW_ONE,
+    NOT_NEGATIVE,
+    POSITIVE,
+    SHARE,
+    AugmentationConfig,
+    BackboneConfig,
+    RunConfig,
+    require,
+    values,
+)
 from ..config.sources import SourceConfig
 from ..errors import ConfigError
-
-
-@dataclass(frozen=True, kw_only=True)
-class BackboneConfig:
-    """A timm model. weights: "pretrained" (timm downloads), "none", or a file (relative to data.root or here)."""
-
-    name: str = "hrnet_w32"
-    weights: str = "pretrained"
-    strides: tuple[int, ...] = (4, 8, 16, 32)
-    norm_eval: bool = False
-    frozen_levels: int = 0
-    allow_unused: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +44,9 @@ class SemanticConfig:
     centred: bool = False
     normalisation: Literal["none", "signed_sqrt"] = "none"
 
+    def __post_init__(self) -> None:
+        require(values("model.semantic", self, "image_dim", "group_dim"), *POSITIVE)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
@@ -59,6 +62,10 @@ class ModelConfig:
     fusion_activation: Literal["none", "relu"] = "none"
     level_activation: Literal["none", "relu"] = "none"
     head_activation: Literal["none", "relu"] = "relu"
+
+    def __post_init__(self) -> None:
+        require(values("model", self, "dim"), *POSITIVE)
+        require(values("model", self, "test_size"), *NOT_NEGATIVE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +87,6 @@ class ReleaseModelConfig:
     solver: Literal["adam200", "exact"] = "adam200"
 
 
-MODEL_TYPES = {"ssnm": ModelConfig, "ssnm_release": ReleaseModelConfig}
 AnyModelConfig = ModelConfig | ReleaseModelConfig
 
 
@@ -96,6 +102,9 @@ class LossConfig:
     weighting: Literal["paper", "balanced", "none"] = "paper"
     spa_reduction: Literal["mean", "sum"] = "sum"
 
+    def __post_init__(self) -> None:
+        require(values("loss", self, "spa", "sem", "seg", "dice"), *NOT_NEGATIVE)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ReleaseLossConfig:
@@ -104,7 +113,6 @@ class ReleaseLossConfig:
     type: Literal["release"] = "release"
 
 
-LOSS_TYPES = {"coseg": LossConfig, "release": ReleaseLossConfig}
 AnyLossConfig = LossConfig | ReleaseLossConfig
 
 
@@ -117,16 +125,9 @@ class MixConfig:
     distractor: float = 0.0
     shared: int = 2
 
-
-@dataclass(frozen=True, kw_only=True)
-class AugmentationConfig:
-    """Joint image-and-mask augmentation; see ssnm.data.augment.Augmentation."""
-
-    flip: float = 0.5
-    crop: float = 1.0
-    keep: float = 0.7
-    colour: float = 0.0
-    grey: float = 0.0
+    def __post_init__(self) -> None:
+        require(values("data.mix", self, "shared"), *POSITIVE)
+        require(values("data.mix", self, "real", "pasted", "distractor"), *SHARE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,45 +152,23 @@ class DataConfig:
     union_at_full_size: bool = False
     workers: int = 4
 
-
-@dataclass(frozen=True, kw_only=True)
-class ScheduleConfig:
-    """Learning rate over the steps: "halving" every `every` steps (the paper), "cosine" to zero, "constant";
-    each after `warmup` steps of linear increase. rebuild_optimizer: at each halving a new optimiser starts, whose
-    moments are empty (the release)."""
-
-    name: Literal["halving", "cosine", "constant"] = "halving"
-    every: int = 25_000
-    warmup: int = 0
-    rebuild_optimizer: bool = False
+    def __post_init__(self) -> None:
+        require(values("data", self, "size", "group_size"), *POSITIVE)
+        require(values("data", self, "workers", "max_bad_images"), *NOT_NEGATIVE)
+        require(values("data", self, "holdout"), *BELOW_ONE)
+        if self.union_at_full_size:
+            _check_union(self)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """The optimisation. batch_groups is the global batch, shared by all processes. weight_decay_type: "decoupled"
-    (AdamW) or "coupled" (Adam with an L2 term in the gradient, the release). checkpoint_every: in steps, besides
-    checkpoint_minutes; 0: by time alone. sync_batch_norm: statistics over all processes (CUDA only)."""
+class TrainConfig(RunConfig):
+    """batch_groups is the global batch, shared by all processes."""
 
-    steps: int = 200_000
     batch_groups: int = 4
-    lr: float = 1e-4
-    backbone_lr_scale: float = 1.0
-    weight_decay: float = 0.0
-    weight_decay_type: Literal["decoupled", "coupled"] = "decoupled"
-    betas: tuple[float, float] = (0.9, 0.999)
-    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
-    accumulate: int = 1
-    clip_norm: float = 0.0
-    ema: float = 0.0
-    precision: Literal["fp32", "bf16"] = "fp32"
-    channels_last: bool = False
-    compile: bool = False
-    deterministic: bool = False
-    seed: int = 0
-    log_every: int = 20
-    checkpoint_minutes: float = 5.0
-    checkpoint_every: int = 0
-    sync_batch_norm: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(values("train", self, "batch_groups"), *POSITIVE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,6 +180,10 @@ class ValidationConfig:
     two_category_images: int = 60
     pictures: int = 4
     seed: int = 1
+
+    def __post_init__(self) -> None:
+        require(values("validation", self, "every", "groups"), *POSITIVE)
+        require(values("validation", self, "seed", "two_category_images", "pictures"), *NOT_NEGATIVE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,6 +197,7 @@ class EvaluateConfig:
 class Config:
     """One run: what to build, from what data, how to train it."""
 
+    method: Literal["ssnm"] = "ssnm"
     model: AnyModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     loss: AnyLossConfig = field(default_factory=LossConfig)
@@ -222,53 +206,28 @@ class Config:
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
 
     def __post_init__(self) -> None:
-        _check_ranges(self)
+        _check_mix(self)
+        _check_combinations(self)
+        _check_evaluate(self.evaluate)
 
 
-def _check_ranges(config: Config) -> None:
-    """Rules that a type cannot say; the message names the field and the rule."""
-    data, train, validation, model, loss = config.data, config.train, config.validation, config.model, config.loss
-    positive = {
-        **_values("data", data, "size", "group_size"),
-        **_values("data.mix", data.mix, "shared"),
-        **_values("train", train, "batch_groups", "accumulate", "steps", "lr", "log_every"),
-        **_values("train.schedule", train.schedule, "every"),
-        **_values("validation", validation, "every", "groups"),
-    }
-    not_negative = {
-        **_values("data", data, "workers", "max_bad_images"),
-        **_values("train", train, "seed", "checkpoint_every", "checkpoint_minutes", "clip_norm", "weight_decay"),
-        **_values("train", train, "backbone_lr_scale"),
-        **_values("train.schedule", train.schedule, "warmup"),
-        **_values("validation", validation, "seed", "two_category_images", "pictures"),
-    }
-    if isinstance(model, ModelConfig):
-        positive |= _values("model", model, "dim") | _values("model.semantic", model.semantic, "image_dim", "group_dim")
-        not_negative |= _values("model", model, "test_size")
-        not_negative |= _values("model.backbone", model.backbone, "frozen_levels")
-    if isinstance(loss, LossConfig):
-        not_negative |= _values("loss", loss, "spa", "sem", "seg", "dice")
-    betas = {f"train.betas.{i}": beta for i, beta in enumerate(train.betas)}
-    below_one = _values("data", data, "holdout") | _values("train", train, "ema") | betas
-    augmentation = _values("data.augmentation", data.augmentation, *dataclasses.asdict(data.augmentation))
-    _require(positive, lambda v: v > 0, "be greater than 0")
-    _require(not_negative, lambda v: v >= 0, "not be negative")
-    _require(below_one, lambda v: 0 <= v < 1, "lie in [0, 1)")
-    shares = augmentation | _values("data.mix", data.mix, "real", "pasted", "distractor")
-    _require(shares, lambda v: 0 <= v <= 1, "lie in [0, 1]")
-    _check_mix(config)
-    _check_combinations(config)
+def config_from_dict(mapping: dict, where: str = "config") -> Config:
+    """A nested mapping (YAML or checkpoint) -> Config; `where` begins the error messages."""
+    return build_section(Config, _upgraded(mapping, where), where)
 
 
-def _values(where: str, section: object, *names: str) -> dict[str, float]:
-    """Full key -> value of some fields of a section."""
-    return {f"{where}.{name}": getattr(section, name) for name in names}
-
-
-def _require(values: dict[str, float], holds: Callable[[float], bool], rule: str) -> None:
-    for name, value in values.items():
-        if not holds(value):  # NaN holds nowhere
-            raise ConfigError(f"{name} must {rule}, got {value}")
+def _upgraded(mapping: dict, where: str) -> dict:
+    """Keys of version 0.1 by their names of today."""
+    schedule = mapping.get("train", {}).get("schedule", {}) if isinstance(mapping.get("train", {}), dict) else {}
+    if not isinstance(schedule, dict) or "rebuild_optimizer" not in schedule:
+        return mapping
+    mapping = copy.deepcopy(mapping)
+    schedule = mapping["train"]["schedule"]
+    if schedule.pop("rebuild_optimizer"):
+        schedule["reset_every"] = schedule.get("every", 25_000)
+        warnings.warn(f"{where}: train.schedule.rebuild_optimizer is now reset_every: {schedule['reset_every']}; the "
+                      "old key goes with the next release", DeprecationWarning, stacklevel=2)  # fmt: skip
+    return mapping
 
 
 def _check_mix(config: Config) -> None:
@@ -297,25 +256,13 @@ def _check_combinations(config: Config) -> None:
         raise ConfigError(
             f"train.accumulate={config.train.accumulate} must divide train.batch_groups={config.train.batch_groups}"
         )
-    if config.train.schedule.rebuild_optimizer and config.train.schedule.name != "halving":
-        raise ConfigError("train.schedule.rebuild_optimizer acts at each halving: set train.schedule.name to halving")
-    if isinstance(config.model, ModelConfig):
-        _check_model(config.model)
-    elif (config.data.group_size, config.data.size) != (5, 224):
+    if isinstance(config.model, ReleaseModelConfig) and (config.data.group_size, config.data.size) != (5, 224):
         raise ConfigError(
             "model.name=ssnm_release takes groups of 5 images of size 224: set data.group_size=5 and data.size=224, "
             f"got {config.data.group_size} and {config.data.size}"
         )
     if isinstance(config.loss, LossConfig) and not (config.loss.seg or config.loss.dice):
         raise ConfigError("loss.seg and loss.dice are both 0: nothing would train the masks; give one a weight")
-    if config.data.union_at_full_size:
-        _check_union(config.data)
-    _check_evaluate(config.evaluate)
-
-
-def _check_model(model: ModelConfig) -> None:
-    if not set(model.backbone.strides) <= {4, 8, 16, 32} or not model.backbone.strides:
-        raise ConfigError(f"model.backbone.strides must be some of 4, 8, 16, 32, got {model.backbone.strides}")
 
 
 def _check_union(data: DataConfig) -> None:

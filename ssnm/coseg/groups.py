@@ -16,10 +16,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..data.augment import Augmentation, paste_object
+from ..data.bad_images import UnusableImage
 from ..data.records import BadImage, Sample
-from .bad_data import Replacements, UnusableImage
 from .pool import ImagePool
 from .records import GroupBatch
+from .replacements import Replacements
 from .sampler import GroupDraw, Slot
 
 NO_AUGMENTATION = Augmentation(flip=0.0)

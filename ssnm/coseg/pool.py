@@ -7,9 +7,9 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Collection, Sequence
 
+from ..data.bad_images import UnusableImage
 from ..data.records import Item, Sample, Source
 from ..errors import DataError, MissingFileError
-from .bad_data import UnusableImage
 
 
 @dataclass

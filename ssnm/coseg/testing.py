@@ -6,23 +6,28 @@ go to _overlays/<class>/<stem>.jpg. Scoring reads the maps back from disk (ssnm.
 
 from __future__ import annotations
 
+import datetime
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
-from PIL import Image
 
 from ..data.records import TestImage
 from ..data.testsets import TestSet
-from ..errors import DataError
+from ..engine.distributed import Processes
+from ..engine.logs import count_progress
+from ..engine.runtime import git_commit
+from ..errors import ConfigError, DataError
+from ..files.atomic import image_bytes, write_atomically
 from ..files.images import load_rgb, read_binary_mask
 from ..metrics import binarize
 from ..visualize.overlays import overlay, probability_image
 from .partition import partition
 from .predict import GroupPrediction, Predictor
+from .segmenter import CoSegmenter
 
 IMAGES_PER_CALL = 40
 
@@ -36,6 +41,18 @@ class TestGroup:
     category: str
     images: tuple[TestImage, ...]
     new: int
+
+
+def select_classes(test_set: TestSet, classes: Sequence[str]) -> TestSet:
+    """The test set restricted to some of its classes.
+
+    Raises:
+        ConfigError: a class that the set does not have.
+    """
+    unknown = [c for c in classes if c not in test_set.categories]
+    if unknown:
+        raise ConfigError(f"--classes: no class '{unknown[0]}'; there are {', '.join(test_set.categories)}")
+    return replace(test_set, images=[i for i in test_set.images if i.category in classes], warnings=[])
 
 
 def make_groups(test_set: TestSet, group_size: int, order: str, seed: int = 0) -> list[TestGroup]:
@@ -85,14 +102,13 @@ def write_test_set(
     for group, prediction in predict_groups(predictor, calls, progress):
         for index, image in enumerate(group.images[: group.new]):
             probability = prediction.probability(index)
-            _save_png(out / group.category / f"{image.name}.png", probability_image(probability))
+            write_atomically(out / group.category / f"{image.name}.png", image_bytes(probability_image(probability)))
             if prediction.spatial_masks is not None:
                 spatial[f"{group.category}/{image.name}"] = prediction.spatial_masks[index].astype(np.float16)
             if overlays:
                 mask, _ = binarize(probability, "mean+std:0.8")
-                path = out / "_overlays" / group.category / f"{image.name}.jpg"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(overlay(load_rgb(image.image).array, mask)).save(path, quality=85)
+                picture = image_bytes(overlay(load_rgb(image.image).array, mask), "JPEG", quality=85)
+                write_atomically(out / "_overlays" / group.category / f"{image.name}.jpg", picture)
     return spatial
 
 
@@ -125,7 +141,7 @@ def write_run_record(out: Path, test_set: TestSet, root: Path, groups: Sequence[
             for group in groups
         ],
     }
-    (out / "run.json").write_text(json.dumps(record, indent=1) + "\n")
+    write_atomically(out / "run.json", json.dumps(record, indent=1) + "\n")
 
 
 def check_out_folder(out: Path, categories: Iterable[str]) -> None:
@@ -156,6 +172,42 @@ def batches_of(groups: Sequence[TestGroup], predictor: Predictor) -> Iterator[li
         yield batch
 
 
-def _save_png(path: Path, array: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(array).save(path)
+@dataclass
+class TestJob:
+    """What stays the same over the groupings of one test."""
+
+    __test__ = False
+
+    segmenter: CoSegmenter
+    test_set: TestSet
+    root: Path
+    group_size: int = 5
+    overlays: bool = True
+    processes: Processes = Processes()
+
+    def write(self, out: Path, order: str, seed: int) -> tuple[list[TestGroup], Predictor]:
+        """Predict every group (this process's share of them) and write the maps under `out`."""
+        predictor = self.segmenter.predictor
+        group_size = predictor.fixed_group_size or self.group_size
+        groups = make_groups(self.test_set, group_size, order, seed)
+        if self.processes.is_first:
+            check_out_folder(out, self.test_set.categories)
+        out.mkdir(parents=True, exist_ok=True)
+        mine = share_of_process(groups, predictor, self.processes.rank, self.processes.world)
+        count = sum(group.new for call in mine for group in call)
+        with count_progress(count, "image", self.test_set.name, hidden=not self.processes.is_first) as bar:
+            spatial = write_test_set(predictor, mine, out, self.overlays, bar.update)
+        spatial = dict(self.processes.gather(tuple(spatial.items())))  # also the moment when all maps are written
+        if self.processes.is_first:
+            if spatial:
+                np.savez_compressed(out / "spatial_masks.npz", **dict(sorted(spatial.items())))
+            facts = {
+                "checkpoint": self.segmenter.path.name,
+                "commit": git_commit(),
+                "grouping": order,
+                "group_size": group_size,
+                "seed": seed,
+                "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            }
+            write_run_record(out, self.test_set, self.root, groups, facts)
+        return groups, predictor

@@ -14,17 +14,18 @@ from typing import Callable
 
 import torch
 
-from ..config import Config, ModelConfig, config_from_dict, config_to_dict, config_to_yaml
-from ..engine.checkpoint import init_from, load_model_file, load_training, save_training
+from ..config.loading import config_to_dict, config_to_yaml, differences
+from ..data.bad_images import BadImageLog
+from ..engine.checkpoint import load_model_file, load_training, save_training
 from ..engine.distributed import Processes, wrap
 from ..engine.logs import RunLog, SilentLog
 from ..engine.loop import LoopOptions, NonFiniteLoss, TrainState, make_ema, train
-from ..engine.nonfinite import write_dump
 from ..engine.runtime import environment, seed_everything, set_determinism
 from ..errors import ConfigError, MissingFileError, TrainingError
 from ..nn.backbones import count_parameters
 from . import build
-from .bad_data import BadImageLog
+from .config import Config, ModelConfig, config_from_dict
+from .files import inference_of, init_from
 from .pool import ImagePool
 
 
@@ -57,7 +58,7 @@ def train_run(
     Of several processes the first one validates, writes and speaks; further scores are in its result only.
 
     Raises:
-        TrainingError: a loss is not a number; the message names the files of the batch and the dump.
+        TrainingError: a loss is not a number; the message names the files of the batch.
     """
     say = say if processes.is_first else lambda line: None
     seed_everything(config.train.seed)
@@ -187,7 +188,8 @@ def _loop(config, state, training, validator, bad, log, out, device, processes) 
     checkpoints = out / "checkpoints"
 
     def snapshot() -> dict:
-        return {"config": config_to_dict(config), "labels": list(training.labels), **state.state_dict()}
+        inference = inference_of(config, training.labels).to_dict()
+        return {"method": config.method, "config": config_to_dict(config), "inference": inference, **state.state_dict()}
 
     def evaluate(state: TrainState) -> None:
         scores = validator(state.averaged(), out / "pictures" / f"step_{state.step:06d}.png")
@@ -213,7 +215,7 @@ def _loop(config, state, training, validator, bad, log, out, device, processes) 
             processes=processes,
         )
     except NonFiniteLoss as error:
-        raise _with_dump(error, state, config, training.labels, out, processes) from error
+        raise _told(error) from error
 
 
 def _loop_options(config: Config) -> LoopOptions:
@@ -229,46 +231,32 @@ def _loop_options(config: Config) -> LoopOptions:
     )
 
 
-def _with_dump(error: NonFiniteLoss, state, config, labels, out: Path, processes: Processes) -> TrainingError:
-    """The error for the person at the keyboard, after writing what reproduces it."""
+def _told(error: NonFiniteLoss) -> TrainingError:
+    """The error for the person at the keyboard: where it was, what the losses were, which images led to it."""
     losses = ", ".join(f"{name} {value:g}" for name, value in error.losses.items())
     if not error.here:
         return TrainingError(f"step {error.step}: the loss of another process is not finite ({losses}); see there")
-    dump = out / "nonfinite" / f"step_{error.step:06d}_process_{processes.rank}.pt"
-    write_dump(dump, error, state.model.state_dict(), config_to_dict(config), labels, out / "checkpoints" / "last.pt")
     names = ", ".join(name for group in error.batch[0].names for name in group)
     return TrainingError(
-        f"step {error.step}: the loss is not finite ({losses}) on the images {names}; nothing was saved after it; "
-        f"python scripts/replay_nonfinite.py {dump} repeats it"
+        f"step {error.step}: the loss is not finite ({losses}) on the images {names}; nothing was saved after it: go "
+        "on from the last checkpoint (--resume auto) with a lower train.lr or with train.clip_norm"
     )
 
 
 def _resume(state: TrainState, config: Config, labels: tuple[str, ...], path: Path) -> str:
     saved = load_training(path)
-    if tuple(saved["labels"]) != tuple(labels):
+    theirs = saved["inference"]["labels"]
+    if tuple(theirs) != tuple(labels):
         raise ConfigError(
-            f"{path} was trained on {len(saved['labels'])} categories, this config gives {len(labels)}; to start a new "
+            f"{path} was trained on {len(theirs)} categories, this config gives {len(labels)}; to start a new "
             "run from its weights use --init-from"
         )
     before = config_from_dict(saved["config"], str(path))  # with defaults for keys that are younger than the checkpoint
     if before.model != config.model:
         raise ConfigError(f"{path} holds another model than this config; use the config.yaml of its run folder")
     state.load_state_dict(saved)
-    changed = _differences(config_to_dict(before), config_to_dict(config))
+    changed = differences(config_to_dict(before), config_to_dict(config))
     return f"resumed from {path} at step {state.step}" + (f"; changed since: {', '.join(changed)}" if changed else "")
-
-
-def _differences(old: dict, new: dict, prefix: str = "") -> list[str]:
-    """Keys of two resolved configs that differ, as ``train.lr 0.0001 -> 1e-05``; lists by their key alone."""
-    found = []
-    for key in dict.fromkeys((*old, *new)):
-        before, after = old.get(key), new.get(key)
-        if isinstance(before, dict) and isinstance(after, dict):
-            found += _differences(before, after, f"{prefix}{key}.")
-        elif before != after:
-            lists = isinstance(before, list) or isinstance(after, list)
-            found.append(f"{prefix}{key}" + ("" if lists else f" {before} -> {after}"))
-    return found
 
 
 def _describe(config: Config, training, held_out) -> list[str]:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from ..files.atomic import write_atomically
+
 
 class RunLog:
     """Writes rows to `out`/log.jsonl and shows them. Rows after `step` (of an interrupted run) are dropped, so that a
@@ -52,11 +54,11 @@ class RunLog:
         while path.exists() and path.read_text() != text:
             number += 1
             path = (self.out / name).with_stem(f"{Path(name).stem}_{number}")
-        _write_atomically(path, text)
+        write_atomically(path, text)
 
     def write(self, name: str, text: str) -> None:
         """A file of the run folder that a resumed run replaces."""
-        _write_atomically(self.out / name, text)
+        write_atomically(self.out / name, text)
 
     def close(self) -> None:
         self._bar.close()
@@ -86,7 +88,7 @@ class RunLog:
                     self._kept.add(_identity(row))
             except (json.JSONDecodeError, KeyError):
                 continue  # the last line of a killed run
-        _write_atomically(self.path, "".join(kept))
+        write_atomically(self.path, "".join(kept))
 
 
 def count_progress(total: int, unit: str, name: str, hidden: bool = False) -> tqdm:
@@ -126,13 +128,6 @@ class SilentLog:
 def _identity(row: dict) -> tuple:
     """What makes two rows the same one: the step and what they speak of."""
     return row["step"], *sorted(set(row) - {"step", "time"})
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    """A kill leaves the old file or the new one, never a part of it."""
-    temporary = path.with_name(f".{path.name}.writing")
-    temporary.write_text(text)
-    temporary.replace(path)
 
 
 def _tensorboard(out: Path, purge_step: int | None):

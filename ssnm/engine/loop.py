@@ -126,7 +126,7 @@ def train_step(
     Raises:
         NonFiniteLoss: what `guard` found, in every process at the same step.
     """
-    if state.schedule.rebuilds_optimizer(state.step):
+    if state.schedule.resets_optimizer(state.step):
         state.optimizer.state.clear()  # what a new optimiser over the same parameters starts with
     factor = state.schedule.factor(state.step)
     for group in state.optimizer.param_groups:
@@ -228,7 +228,7 @@ def _require_finite_weights(state: TrainState, batch: Any) -> None:
     broken = [name for name, p in state.model.named_parameters() if not p.isfinite().all()]
     if broken:
         losses = {f"weights that are not finite (first: {broken[0]})": float(len(broken))}
-        raise NonFiniteLoss(state.step - 1, batch, losses, here=True, before_update=False)
+        raise NonFiniteLoss(state.step - 1, batch, losses, here=True)
 
 
 @contextmanager

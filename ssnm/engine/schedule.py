@@ -11,14 +11,14 @@ class Schedule:
     """Factor on the base learning rate.
 
     name: "halving" 0.5 every `every` steps (paper, section 4.1); "cosine" to zero at `steps`; "constant".
-    warmup: steps of linear increase before that. rebuild_optimizer: see :meth:`rebuilds_optimizer`.
+    warmup: steps of linear increase before that. reset_every: see :meth:`resets_optimizer`.
     """
 
     name: str
     steps: int
     every: int = 25_000
     warmup: int = 0
-    rebuild_optimizer: bool = False
+    reset_every: int = 0
 
     def factor(self, step: int) -> float:
         """The factor for 0-based `step`.
@@ -35,11 +35,11 @@ class Schedule:
             return 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
         return 1.0
 
-    def rebuilds_optimizer(self, step: int) -> bool:
-        """Whether 0-based `step` is the first one after a halving and begins with a new optimiser, if asked for.
+    def resets_optimizer(self, step: int) -> bool:
+        """Whether 0-based `step` begins with a new optimiser, whose moments are empty.
 
-        >>> schedule = Schedule("halving", 100, every=10, rebuild_optimizer=True)
-        >>> [step for step in range(30) if schedule.rebuilds_optimizer(step)]
+        >>> schedule = Schedule("constant", 100, reset_every=10)
+        >>> [step for step in range(30) if schedule.resets_optimizer(step)]
         [10, 20]
         """
-        return self.rebuild_optimizer and self.name == "halving" and step > 0 and step % self.every == 0
+        return self.reset_every > 0 and step > 0 and step % self.reset_every == 0

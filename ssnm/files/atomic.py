@@ -1,9 +1,15 @@
-"""Writing files so that a reader never sees a half of one, whenever the writer was stopped. No torch."""
+"""Writing files so that a reader never sees a half of one, whenever the writer was stopped. No torch.
+
+The one way in which this package writes a file that matters: under a hidden name beside it, flushed to the disk, read
+back in size, and renamed into place.
+"""
 
 from __future__ import annotations
 
 import io
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,38 +20,76 @@ from ..errors import DataError
 _SUFFIX = ".part"
 
 
-def write_atomically(path: str | Path, data: bytes) -> None:
-    """Write `data` beside `path` under a hidden name, flush it to the disk, and rename it into place.
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """A hidden path beside `path` to write to; it takes the place of `path` when the block ends without an error.
 
     Raises:
-        DataError: the file cannot be written (disk full, no permission).
+        DataError: the file or its folder cannot be written (disk full, no permission). What was there stays.
     """
     path = Path(path)
     partial = path.with_name(f".{path.name}{_SUFFIX}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(partial, "wb") as file:
-            file.write(data)
-            file.flush()
+        yield partial
+        with open(partial, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(partial, path)
+        _sync_folder(path.parent)
     except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise DataError(
-            f"{path}: cannot be written ({error.strerror}); mend that and run the same command again"
-        ) from None
+        problem = error.strerror or str(error)
+        raise DataError(f"{path}: cannot be written ({problem}); mend that and run the same command again") from None
+    finally:
+        with _ignored():
+            partial.unlink(missing_ok=True)
+
+
+def write_atomically(path: str | Path, data: bytes | str) -> None:
+    """Write `data` (text as UTF-8) to `path`; see :func:`replacing`.
+
+    Raises:
+        DataError: the file cannot be written, or fewer bytes than given arrived on the disk.
+    """
+    data = data.encode("utf-8") if isinstance(data, str) else data
+    with replacing(path) as partial:
+        partial.write_bytes(data)
+        if partial.stat().st_size != len(data):
+            raise OSError(f"{partial.stat().st_size} of {len(data)} bytes were written: is the disk full?")
 
 
 def remove_partials(root: str | Path) -> int:
-    """Remove what an interrupted :func:`write_atomically` left anywhere under `root`; returns how many files."""
+    """Remove what an interrupted writer left anywhere under `root`; returns how many files."""
     partials = list(Path(root).rglob(f".*{_SUFFIX}"))
     for partial in partials:
         partial.unlink(missing_ok=True)
     return len(partials)
 
 
-def mask_png(mask: np.ndarray) -> bytes:
-    """A boolean mask (H, W) as the bytes of a one-channel 0/255 PNG, the same bytes for the same mask."""
+def image_bytes(array: np.ndarray, format: str = "PNG", **options) -> bytes:
+    """An image array, (H, W) or (H, W, 3) uint8, encoded; the same bytes for the same array. options: Pillow's."""
     buffer = io.BytesIO()
-    Image.fromarray(np.asarray(mask, dtype=bool).astype(np.uint8) * 255).save(buffer, format="PNG")
+    Image.fromarray(np.ascontiguousarray(array)).save(buffer, format=format, **options)
     return buffer.getvalue()
+
+
+def mask_png(mask: np.ndarray) -> bytes:
+    """A boolean mask (H, W) as the bytes of a one-channel 0/255 PNG."""
+    return image_bytes(np.asarray(mask, dtype=bool).astype(np.uint8) * 255)
+
+
+@contextmanager
+def _ignored() -> Iterator[None]:
+    try:
+        yield
+    except OSError:
+        pass  # a read-only folder: nothing was written there
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the renaming last; a file system that cannot (Windows, some network disks) does so in its own time."""
+    with _ignored():
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from ..errors import CheckpointError, ConfigError, MissingFileError
 from .resize import resize_bilinear
+from .weights import key_differences, require_finite
 
 STRIDES = (4, 8, 16, 32)
 
@@ -201,18 +202,13 @@ def load_backbone_weights(net: nn.Module, path: str | Path, allow_unused: tuple[
     tensors = {_own_name(k, own): v for k, v in tensors.items()}
     unused_ok = (*allow_unused, "classifier", "head", "fc.", "pre_logits", "incre_modules", "downsamp_modules",
                  "final_layer")
-    missing = [k for k in own if k not in tensors and not k.endswith("num_batches_tracked")]
-    left_over = [k for k in tensors if k not in own and not k.startswith(unused_ok)]
-    wrong = [k for k in own if k in tensors and own[k].shape != tensors[k].shape]
-    if missing or left_over or wrong:
-        details = [
-            f"{len(keys)} {what} (first: {keys[0]})"
-            for keys, what in ((missing, "missing"), (left_over, "unexpected"), (wrong, "of another shape"))
-            if keys
-        ]
+    wanted = {k: v.shape for k, v in own.items() if k in tensors or not k.endswith("num_batches_tracked")}
+    given = {k: v for k, v in tensors.items() if k in own or not k.startswith(unused_ok)}
+    if different := key_differences(wanted, given):
         raise CheckpointError(
-            f"{path} does not hold the weights of this backbone: {', '.join(details)}; wanted timm's key names"
+            f"{path} does not hold the weights of this backbone: {', '.join(different)}; wanted timm's key names"
         )
+    require_finite(given, str(path))
     net.load_state_dict({k: tensors.get(k, v).to(v.dtype) for k, v in own.items()}, strict=True)
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import ssnm
-from ssnm.config import config_from_dict
+from ssnm.coseg.config import config_from_dict
 from ssnm.engine.checkpoint import load_model_file
 from ssnm.errors import CheckpointError
 

@@ -5,20 +5,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ssnm.config import (
-    SOURCE_TYPES,
-    Config,
-    DataConfig,
-    VocSourceConfig,
-    apply_overrides,
-    config_from_dict,
-    config_to_dict,
-    config_to_yaml,
-    data_root,
-    load_config,
-    resolve,
-)
+from ssnm.config.loading import apply_overrides, config_to_dict, config_to_yaml, data_root, resolve
+from ssnm.config.sources import VocSourceConfig
+from ssnm.coseg.config import SOURCE_TYPES, Config, DataConfig, config_from_dict
 from ssnm.errors import ConfigError, MissingFileError
+from ssnm.methods import load_config
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 

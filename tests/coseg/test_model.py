@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ssnm.config import config_from_dict
 from ssnm.coseg.build import build_model
+from ssnm.coseg.config import config_from_dict
 from ssnm.coseg.losses import CosegCriterion
 from ssnm.coseg.model import Fusion, SecondOrderPooling, SegmentationHead, SemanticModulator, SpatialModulator
 from ssnm.coseg.records import GroupBatch

@@ -17,12 +17,12 @@ from PIL import Image
 
 from ssnm.cli import main
 from ssnm.commands.train import add_arguments, resume_command
-from ssnm.config import load_config
 from ssnm.coseg import train as runs
 from ssnm.coseg.build import backbone_weights, build_pools
 from ssnm.data.procedural import write_procedural
 from ssnm.data.procedural_kinds import SEEN_KINDS
 from ssnm.engine import loop
+from ssnm.methods import load_config
 
 ROOT = Path(__file__).parents[1]
 SCORES = {"J", "J@0.5", "P", "group_use", "J_own", "J_other"}

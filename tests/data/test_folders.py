@@ -8,8 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from ssnm.config import DataConfig, ProceduralSourceConfig, VocSourceConfig
+from ssnm.config.sources import ProceduralSourceConfig, VocSourceConfig
 from ssnm.coseg.build import build_file_source
+from ssnm.coseg.config import DataConfig
 from ssnm.data.folders import ProcessedSource, VocSource
 from ssnm.errors import DataError, MissingFileError
 from ssnm.files.images import read_labels

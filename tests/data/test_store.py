@@ -17,8 +17,8 @@ import yaml
 from PIL import Image
 
 from ssnm.commands import datasets
-from ssnm.config import config_from_dict
 from ssnm.coseg.build import build_pools
+from ssnm.coseg.config import config_from_dict
 from ssnm.coseg.groups import GroupDataset, collate_groups
 from ssnm.coseg.pool import ImagePool
 from ssnm.coseg.sampler import GroupDrawer, GroupMix, StepSampler

@@ -16,9 +16,9 @@ from typing import Callable
 
 import torch
 
-from ssnm.config import config_from_dict
 from ssnm.coseg import build as factory
 from ssnm.coseg import train as runs
+from ssnm.coseg.config import config_from_dict
 from ssnm.data.records import BadImage
 from ssnm.engine.distributed import Processes, join, leave
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from ssnm.config import config_from_dict
 from ssnm.coseg import build as factory
+from ssnm.coseg.config import config_from_dict
 from ssnm.coseg.release.losses import ReleaseCriterion, batch_weighted_cross_entropy, smooth_l1_loss
 from ssnm.engine.distributed import Processes, join, wrap
 from ssnm.engine.nonfinite import read_dump

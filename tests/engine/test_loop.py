@@ -165,7 +165,7 @@ def test_bfloat16_keeps_weights_and_losses_in_float32():
 
 def test_a_rebuilt_optimiser_forgets_its_moments_at_each_halving():
     def second_step(rebuild: bool) -> torch.Tensor:
-        schedule = Schedule("halving", 4, every=1, rebuild_optimizer=rebuild)
+        schedule = Schedule("halving", 4, every=1, reset_every=int(rebuild))
         state = linear_state(optimizer=torch.optim.Adam, schedule=schedule)
         for step in range(2):
             train_step(forward_of(state), squared_error, [points(step)], state, LoopOptions(4))

@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import nn
 
-from ssnm.config import Config, config_from_dict
 from ssnm.coseg import build as factory
 from ssnm.coseg import train as runs
+from ssnm.coseg.config import Config, config_from_dict
 from ssnm.engine.checkpoint import load_training, save_training
 from ssnm.engine.logs import RunLog
 from ssnm.engine.loop import LoopOptions, NonFiniteLoss, TrainState, make_ema, train

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ...errors import CheckpointError
+from ...nn.weights import key_differences, require_finite
 
 NUM_CATEGORIES = 78
 NORM_BUFFERS = ("running_mean", "running_var")
@@ -161,24 +162,13 @@ def convert_state_dict(tensors: dict[str, Tensor], where: str) -> Conversion:
 
 
 def _check_keys(tensors: dict[str, Tensor], rows: list[KeyRow], optional: set[str], where: str) -> None:
-    expected = {row.release: row.shape for row in rows}
-    missing = [key for key in expected if key not in tensors]
-    extra = sorted(set(tensors) - set(expected) - optional)
-    if missing or extra:
-        found = ((missing, "missing"), (extra, "unknown"))
-        details = ", ".join(f"{len(keys)} keys {what} (first: {keys[0]})" for keys, what in found if keys)
+    expected = {row.release: row.shape for row in rows} | {key: () for key in optional if key in tensors}
+    if different := key_differences(expected, tensors):
         raise CheckpointError(
-            f"{where} is not a checkpoint of the authors' release: {details}; wanted its {len(rows)} tensors "
-            "(for base layers alone use model.backbone.weights)"
+            f"{where} is not a checkpoint of the authors' release: {', '.join(different)}; wanted its {len(rows)} "
+            "tensors (for base layers alone use model.backbone.weights)"
         )
-    for key, shape in [*expected.items(), *((key, ()) for key in optional if key in tensors)]:
-        if tuple(tensors[key].shape) != shape:
-            raise CheckpointError(
-                f"{where}: {key} has the shape {tuple(tensors[key].shape)}, the release has {shape}; "
-                "give a checkpoint of the unchanged release"
-            )
-        if not tensors[key].isfinite().all():
-            raise CheckpointError(f"{where}: {key} holds values that are not finite; the file is damaged")
+    require_finite(tensors, where)
 
 
 def _check_copies(tensors: dict[str, Tensor], rows: list[KeyRow], where: str) -> None:

@@ -13,8 +13,9 @@ import torch
 from PIL import Image
 from torch import nn
 
-from ssnm.config import Config, LossConfig, TrainConfig, config_from_dict, config_to_dict, load_config
+from ssnm.config.loading import config_to_dict
 from ssnm.coseg import build as factory
+from ssnm.coseg.config import Config, LossConfig, TrainConfig, config_from_dict
 from ssnm.coseg.groups import GroupDataset
 from ssnm.coseg.pool import ImagePool
 from ssnm.coseg.records import GroupBatch, Modulation, SSNMOutput
@@ -27,6 +28,7 @@ from ssnm.data.coco_source import CocoSegSource
 from ssnm.engine.loop import LoopOptions, TrainState, train
 from ssnm.engine.schedule import Schedule
 from ssnm.errors import ConfigError
+from ssnm.methods import load_config
 
 RELEASE_YAML = Path(__file__).parents[1] / "configs" / "ssnm_vgg16_release.yaml"
 
@@ -130,7 +132,7 @@ def test_training_across_rebuilds_equals_a_new_adam_at_each_halving():
     ours = run_line(release_train(), 10).model
     for expected, got in zip(model.parameters(), ours.parameters()):
         torch.testing.assert_close(got, expected, rtol=1e-6, atol=1e-7)
-    kept_moments = run_line(release_train(rebuild_optimizer=False), 10).model
+    kept_moments = run_line(release_train(reset_every=0), 10).model
     assert not torch.allclose(kept_moments.rest.weight, ours.rest.weight, atol=1e-3)
 
 
@@ -146,9 +148,9 @@ def test_a_run_interrupted_around_a_rebuild_equals_the_uninterrupted_one_bit_for
 
 
 def test_only_the_first_step_after_a_halving_rebuilds_and_only_where_asked_for():
-    schedule = Schedule("halving", 100, every=10, rebuild_optimizer=True)
-    assert [step for step in range(35) if schedule.rebuilds_optimizer(step)] == [10, 20, 30]
-    assert not any(Schedule("halving", 100, every=10).rebuilds_optimizer(step) for step in range(35))
+    schedule = Schedule("halving", 100, every=10, reset_every=10)
+    assert [step for step in range(35) if schedule.resets_optimizer(step)] == [10, 20, 30]
+    assert not any(Schedule("halving", 100, every=10).resets_optimizer(step) for step in range(35))
 
 
 def test_weight_decay_is_coupled_only_on_request():
@@ -165,7 +167,7 @@ def test_the_release_config_states_the_release_s_numbers():
     config = load_config(RELEASE_YAML)
     t = config.train
     assert (t.steps, t.batch_groups, t.lr, t.weight_decay, t.weight_decay_type) == (100_000, 4, 1e-5, 1e-6, "coupled")
-    assert (t.schedule.name, t.schedule.every, t.schedule.rebuild_optimizer) == ("halving", 20_000, True)
+    assert (t.schedule.name, t.schedule.every, t.schedule.reset_every) == ("halving", 20_000, 20_000)
     assert (config.data.group_size, config.data.size, config.data.balance) == (5, 224, "uniform")
     assert config.data.augmentation.flip == 0 and config.data.augmentation.crop == 1
     assert isinstance(factory.build_criterion(config.loss), ReleaseCriterion)

@@ -1,29 +1,29 @@
-"""Bad training images: what replaces them, and the account of them that a run keeps.
+"""Bad training images: what a run that meets them tells, and when it stops.
 
-Loader workers replace (:class:`Replacements`) and say so in the batch (`GroupBatch.bad`); the main process reads
-that as batches arrive (:class:`BadImageLog`). Nothing else passes between them, so the report comes in the order of
-the steps, whatever the number of workers.
+Loader workers replace them and say so in the batch (its `bad`); the main process reads that as batches arrive
+(:class:`BadImageLog`). Nothing else passes between them, so the report comes in the order of the steps, whatever the
+number of workers.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol, TypeVar
 
-import numpy as np
-
-from ..data.records import BadImage
 from ..errors import DataError, UserError
-from .records import GroupBatch
+from .records import BadImage
 
-if TYPE_CHECKING:
-    from .pool import ImagePool
-    from .sampler import GroupDraw, Slot
 
-MAX_TRIES = 20
+class Batch(Protocol):
+    """A batch that says which images were to be in it and were replaced."""
+
+    bad: tuple[BadImage, ...]
+
+
+B = TypeVar("B", bound=Batch)
 
 
 class UnusableImage(Exception):
@@ -32,54 +32,6 @@ class UnusableImage(Exception):
     def __init__(self, item: int, image: str, problem: str, empty: bool = False) -> None:
         super().__init__(problem)
         self.item, self.bad, self.empty = item, BadImage(image, problem), empty
-
-
-class Replacements:
-    """The replacements in one group. bad: what was replaced; accepted: images with an empty mask that nothing can
-    replace, since every image of their category is as empty."""
-
-    def __init__(self, pool: "ImagePool") -> None:
-        self.pool = pool
-        self.bad: list[BadImage] = []
-        self.accepted: set[int] = set()
-        self._tried: set[int] = set()
-
-    def replace(self, draw: "GroupDraw", error: UnusableImage) -> "GroupDraw":
-        """`draw` with another image wherever the unusable one is: as a member of the group, one of the drawn
-        category; as the donor of a pasted object, one of the object's category.
-
-        Raises:
-            DataError: none is left, or MAX_TRIES were as unusable.
-        """
-        self.bad.append(error.bad)
-        self._tried.add(error.item)
-        if len(self._tried) > MAX_TRIES:
-            raise DataError(f"category '{draw.category}': none of {len(self._tried)} images can be used (is the disk "
-                            f"there?); the first: {self.bad[0].problem}")  # fmt: skip
-        slots = list(draw.slots)
-        for k, slot in enumerate(slots):
-            slots[k] = self._other_slot(slot, draw.category, {s.item for s in slots}, error)
-        return replace(draw, slots=tuple(slots))
-
-    def _other_slot(self, slot: "Slot", category: str, group: set[int], error: UnusableImage) -> "Slot":
-        if slot.item == error.item:
-            other = self._choose(category, slot.seed, group, error)
-            return slot if other is None else replace(slot, item=other, paste=None)
-        if slot.paste is not None and slot.paste.item == error.item:
-            other = self._choose(slot.paste.category, slot.paste.seed, group, error)
-            return slot if other is None else replace(slot, paste=replace(slot.paste, item=other))
-        return slot
-
-    def _choose(self, category: str, seed: int, group: set[int], error: UnusableImage) -> int | None:
-        """An image of `category` not tried yet, if there is one outside the group; None: the empty one stays."""
-        usable = [i for i in self.pool.members[category] if i not in self._tried]
-        candidates = [i for i in usable if i not in group] or usable
-        if candidates:
-            return candidates[np.random.default_rng([seed, len(self._tried)]).integers(len(candidates))]
-        if not error.empty:
-            raise DataError(f"category '{category}': no image of it can be used; the last: {error.bad.problem}")
-        self.accepted.add(error.item)
-        return None
 
 
 class BadImageLog:
@@ -107,7 +59,7 @@ class BadImageLog:
                 continue  # the last line of a killed run
             self.images[row["image"]] = row["problem"]
 
-    def watch(self, batches: Iterable[GroupBatch]) -> Iterator[GroupBatch]:
+    def watch(self, batches: Iterable[B]) -> Iterator[B]:
         """Hands on every batch after its bad images were accounted for.
 
         Raises:
