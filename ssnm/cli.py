@@ -21,6 +21,9 @@ COMMANDS = {
     "export": "training checkpoint -> model file for users",
 }
 
+# Commands whose options depend on the value of one of them: that option, and value -> module of ssnm/commands.
+VARIANTS = {"score": ("--task", {"coseg": "score", "video": "score_video"})}
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one sub-command; a user's mistake is one line on standard error and status 2."""
@@ -35,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if name not in COMMANDS:
         print(f"error: no command '{name}'; commands: {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
-    module = importlib.import_module(f".commands.{name.replace('-', '_')}", __package__)
+    module = importlib.import_module(f".commands.{_module_of(name, arguments[1:])}", __package__)
     parser = argparse.ArgumentParser(prog=f"ssnm {name}", description=module.__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     module.add_arguments(parser)
@@ -53,6 +56,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         where = "" if error.filename is None else f"{error.filename}: "  # a full disk names no file
         print(f"error: {where}{error.strerror or error}".splitlines()[0], file=sys.stderr)
         return 2
+
+
+def _module_of(name: str, arguments: Sequence[str]) -> str:
+    """The module of a command: its own, or the one that :data:`VARIANTS` has for the value of its option."""
+    option, modules = VARIANTS.get(name, ("", {}))
+    for word, following in zip(arguments, [*arguments[1:], ""]):
+        value = following if word == option else word.removeprefix(f"{option}=")
+        if option and word.split("=")[0] == option and value in modules:
+            return modules[value]
+    return name.replace("-", "_")
 
 
 def _overview() -> str:

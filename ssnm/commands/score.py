@@ -23,6 +23,8 @@ from ..metrics.tables import percent, text_table, write_text
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``ssnm score``."""
+    parser.add_argument("--task", choices=["coseg", "video"], default="coseg",
+                        help="ssnm score --task video --help has the options for videos")  # fmt: skip
     parser.add_argument("--pred", required=True, metavar="DIR", help="maps: DIR/<class>/<name>.png, grey, 0..255")
     parser.add_argument("--gt", required=True, metavar="DIR", help="ground truth: DIR/<class>/<name>.*, or its root")
     parser.add_argument("--protocol", default="release", choices=list(PROTOCOLS), help="preset (default: release)")

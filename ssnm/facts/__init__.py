@@ -27,3 +27,8 @@ def load_facts(name: str) -> Any:
 def published_results() -> dict[str, Any]:
     """Tables 1-5 of Zhang et al., AAAI 2020, in percent, with the authors' correction of Internet Car (73.9)."""
     return load_facts("published")
+
+
+def published_video_results() -> dict[str, Any]:
+    """Published figures of OSMN per data set, in percent, with where they were read."""
+    return load_facts("published_video")
