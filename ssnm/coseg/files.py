@@ -13,7 +13,7 @@ from ..engine.checkpoint import ModelFile
 from ..errors import CheckpointError
 from ..nn.weights import load_weights
 from .build import build_model
-from .config import AnyModelConfig, Config
+from .config import AnyModelConfig, Config, config_from_dict
 
 if TYPE_CHECKING:
     from .model import SSNM
@@ -58,7 +58,7 @@ def read_inference(file: ModelFile, where: str) -> Inference:
         CheckpointError: the file does not say what prediction needs, or says it in another form."""
     stored = dict(file.inference)
     if "size" not in stored:  # a file of version 0.1, which carries its whole config
-        stored = inference_of(build_section(Config, file.config, where), tuple(stored["labels"])).to_dict()
+        stored = inference_of(config_from_dict(file.config, where), tuple(stored["labels"])).to_dict()
     try:
         return Inference(tuple(stored["labels"]), int(stored["size"]), stored["threshold"])
     except (KeyError, TypeError, ValueError) as error:

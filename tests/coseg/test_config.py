@@ -11,7 +11,7 @@ from ssnm.coseg.config import SOURCE_TYPES, Config, DataConfig, config_from_dict
 from ssnm.errors import ConfigError, MissingFileError
 from ssnm.methods import load_config
 
-CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 
 
 def write(path: Path, text: str) -> Path:

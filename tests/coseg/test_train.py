@@ -24,7 +24,7 @@ from ssnm.data.procedural_kinds import SEEN_KINDS
 from ssnm.engine import loop
 from ssnm.methods import load_config
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SCORES = {"J", "J@0.5", "P", "group_use", "J_own", "J_other"}
 
 

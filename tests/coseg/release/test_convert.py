@@ -17,7 +17,7 @@ from ssnm.engine.checkpoint import load_model_file
 from ssnm.errors import CheckpointError, ConfigError, MissingFileError
 from ssnm.naming import canonical_category
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def load_by_path(path: Path):

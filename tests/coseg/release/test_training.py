@@ -30,7 +30,7 @@ from ssnm.engine.schedule import Schedule
 from ssnm.errors import ConfigError
 from ssnm.methods import load_config
 
-RELEASE_YAML = Path(__file__).parents[1] / "configs" / "ssnm_vgg16_release.yaml"
+RELEASE_YAML = Path(__file__).parents[3] / "configs" / "ssnm_vgg16_release.yaml"
 
 
 # --- losses
