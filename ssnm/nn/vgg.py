@@ -82,12 +82,15 @@ class VGG(nn.Module):
             modules = modules[: max(i for i, m in enumerate(modules) if isinstance(m, nn.ReLU)) + 1]
         self.features = nn.Sequential(*modules)
         if fc_layers:
-            fcs = {"fc1": source.pre_logits.fc1, "fc2": source.pre_logits.fc2}
-            self.pre_logits = nn.ModuleDict(dict(list(fcs.items())[:fc_layers]))
-            self.pre_logits["fc1"].padding = (fc_padding, fc_padding)
+            fcs = [source.pre_logits.fc1, source.pre_logits.fc2][:fc_layers]
+            fcs[0].padding = (fc_padding, fc_padding)
+            self.pre_logits = nn.ModuleDict(
+                {f"{kind}{number}": module for number, fc in enumerate(fcs, start=1)
+                 for kind, module in (("fc", fc), ("act", nn.ReLU()), ("drop", nn.Dropout(dropout)))}
+            )  # fmt: skip
         self.layers: tuple[VGGLayer, ...] = tuple(_walk(self.features))
         if fc_layers:
-            self.layers += tuple(_fc_walk(self.pre_logits, self.layers[-1].stage + 1, dropout))
+            self.layers += tuple(_fc_walk(self.pre_logits, self.layers[-1].stage + 1))
         for layer in self.layers:
             if layer.kind == "activation":
                 layer.module.inplace = False  # hooks, taps and gradients to each layer's output need it kept
@@ -124,7 +127,7 @@ class VGG(nn.Module):
 
     @property
     def _num_stages(self) -> int:
-        fc_layers = len(self.pre_logits) if hasattr(self, "pre_logits") else 0
+        fc_layers = len(self.pre_logits) // 3 if hasattr(self, "pre_logits") else 0
         return self.layers[-1].stage - fc_layers
 
     def _initialise(self) -> None:
@@ -165,9 +168,6 @@ def _walk(features: nn.Sequential) -> list[VGGLayer]:
     return layers
 
 
-def _fc_walk(fcs: nn.ModuleDict, stage: int, dropout: float) -> list[VGGLayer]:
-    layers = []
-    for number, convolution in enumerate(fcs.values()):
-        steps = (("convolution", convolution), ("activation", nn.ReLU()), ("dropout", nn.Dropout(dropout)))
-        layers += [VGGLayer(kind, stage + number, 1, module) for kind, module in steps]
-    return layers
+def _fc_walk(fcs: nn.ModuleDict, stage: int) -> list[VGGLayer]:
+    kinds = {nn.Conv2d: "convolution", nn.ReLU: "activation", nn.Dropout: "dropout"}
+    return [VGGLayer(kinds[type(module)], stage + number // 3, 1, module) for number, module in enumerate(fcs.values())]

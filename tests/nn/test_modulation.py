@@ -30,3 +30,15 @@ def test_without_scale_and_shift_nothing_changes():
 def test_a_float32_mask_does_not_widen_half_precision_maps():
     maps = torch.zeros(1, 2, 3, 4, 4, dtype=torch.bfloat16)
     assert scale_and_shift(maps, shift=torch.ones(1, 2, 2, 2)).dtype == torch.bfloat16
+
+
+def test_a_shift_per_channel_is_added_channel_by_channel():
+    maps, shift = torch.randn(2, 3, 4, 5, 6), torch.randn(2, 3, 4, 5, 6)
+    assert torch.equal(scale_and_shift(maps, shift=shift), maps + shift)
+
+
+def test_one_map_serves_several_objects():
+    maps, scale, shift = torch.randn(1, 1, 4, 5, 6), torch.randn(3, 4), torch.randn(3, 1, 4, 5, 6)
+    modulated = scale_and_shift(maps, scale, shift)
+    assert modulated.shape == (3, 1, 4, 5, 6)
+    torch.testing.assert_close(modulated[2, 0, 1], scale[2, 1] * maps[0, 0, 1] + shift[2, 0, 1])

@@ -78,6 +78,14 @@ def test_fc_layers_are_timm_s_convolutions_with_padding_and_size_kept():
         assert {k for k in timm.create_model("vgg16").state_dict() if not k.startswith("head")} == set(state)
 
 
+def test_dropout_follows_the_mode_of_the_network():
+    with torch.device("meta"):
+        vgg = VGG("vgg16", fc_layers=2, dropout=0.5)
+    dropouts = [layer.module for layer in vgg.layers if layer.kind == "dropout"]
+    assert len(dropouts) == 2 and all(d.training and d.p == 0.5 for d in dropouts)
+    assert not any(d.training for d in dropouts if vgg.eval())
+
+
 def test_batch_norm_variants_are_walked_too():
     vgg = VGG("vgg11_bn", last_pool=False).eval()
     assert [layer.kind for layer in vgg.layers[:4]] == ["convolution", "norm", "activation", "pool"]
