@@ -18,6 +18,10 @@ HIT: Colour = (70, 170, 255)
 FALSE_ALARM: Colour = (255, 110, 30)
 MISS: Colour = (255, 225, 50)
 
+# Of objects beside each other, by id: after Okabe and Ito, without black.
+OBJECTS: tuple[Colour, ...] = (OBJECT, (86, 180, 233), (0, 158, 115), (240, 228, 66), (204, 121, 167), (0, 114, 178),
+                               (213, 94, 0), (230, 230, 230))  # fmt: skip
+
 BACKGROUND_BRIGHTNESS = 0.62
 BACKGROUND_SATURATION = 0.65
 HALO_BRIGHTNESS = 0.25
@@ -44,6 +48,33 @@ def overlay(image: np.ndarray, mask: np.ndarray, colour: Colour = OBJECT, alpha:
     image = as_uint8(image)
     _check_mask(image, mask, alpha)
     return outline(_blend(image, mask, colour, alpha), mask, colour)
+
+
+def objects_overlay(image: np.ndarray, ids: np.ndarray, alpha: float = 0.5) -> np.ndarray:
+    """Like :func:`overlay`, every object tinted and outlined in the colour of its id.
+
+    Args:
+        image: (H, W, 3), uint8 RGB or floats in [0, 1].
+        ids: (H, W) whole numbers, 0 background.
+
+    Raises:
+        DataError: as :func:`overlay`.
+    """
+    image = as_uint8(image)
+    _check_mask(image, ids > 0, alpha)
+    drawn = _blend(image, np.zeros(ids.shape), OBJECT, 0.0)
+    shown = [int(i) for i in np.unique(ids) if i != 0]
+    for i in shown:
+        where = ids == i
+        drawn[where] = (image[where] * (1 - alpha) + np.array(object_colour(i)) * alpha).round().astype(np.uint8)
+    for i in shown:
+        drawn = outline(drawn, ids == i, object_colour(i))
+    return drawn
+
+
+def object_colour(i: int) -> Colour:
+    """The colour of id `i`, 1 or more; they repeat after eight."""
+    return OBJECTS[(i - 1) % len(OBJECTS)]
 
 
 def soft_overlay(image: np.ndarray, probability: np.ndarray, colour: Colour = OBJECT, alpha: float = 0.5) -> np.ndarray:

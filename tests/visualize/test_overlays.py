@@ -16,6 +16,8 @@ from ssnm.visualize.overlays import (
     diverging_colours,
     errors_overlay,
     heatmap,
+    object_colour,
+    objects_overlay,
     overlay,
     probability_image,
     soft_overlay,
@@ -156,3 +158,15 @@ def test_grown_mask_is_the_maximum_over_the_neighbourhood():
         for y, x in np.argwhere(mask):
             literal[max(0, y - pixels) : y + pixels + 1, max(0, x - pixels) : x + pixels + 1] = True
         assert (_dilate(mask, pixels) == literal).all()
+
+
+def test_objects_are_tinted_in_colours_of_their_own_and_the_background_is_dimmed():
+    image, ids = np.full((40, 40, 3), 200, np.uint8), np.zeros((40, 40), np.uint8)
+    ids[5:15, 5:15], ids[20:35, 20:35] = 1, 2
+    drawn = objects_overlay(image, ids)
+    assert tuple(drawn[10, 10]) == tuple(round((200 + c) / 2) for c in object_colour(1))
+    assert tuple(drawn[28, 28]) == tuple(round((200 + c) / 2) for c in object_colour(2))
+    assert drawn[0, 39].max() < 200 and (image == 200).all()
+    assert object_colour(1) == object_colour(9) != object_colour(2)
+    with pytest.raises(DataError):
+        objects_overlay(image, ids[:30])
