@@ -1,0 +1,170 @@
+"""Instance masks in COCO's results format, and COCO's own AP and AR of them, categories not looked at.
+
+One entry per mask: {"image_id", "category_id", "segmentation": {"size": [h, w], "counts": text}, "score", "bbox"}.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import DataError, MissingFileError
+from .coco_index import import_mask_codec
+
+AP_NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")  # COCO's order
+
+
+def encode_mask(mask: np.ndarray) -> dict[str, Any]:
+    """(H, W) bool -> COCO's compressed run lengths, with text as counts: ready for JSON."""
+    code = import_mask_codec().encode(np.asfortranarray(mask, dtype=np.uint8))
+    return {"size": [int(side) for side in code["size"]], "counts": code["counts"].decode("ascii")}
+
+
+def decode_mask(code: Any, where: str) -> np.ndarray:
+    """COCO's run lengths, compressed (text) or plain (a list) -> (H, W) bool.
+
+    Args:
+        where: begins the error messages.
+
+    Raises:
+        DataError: not run lengths, or such that do not add up to the size.
+    """
+    if not isinstance(code, dict) or not {"size", "counts"} <= set(code):
+        raise DataError(f"{where}: run lengths {{size, counts}} were expected, got {str(code)[:60]}")
+    size, counts = code["size"], code["counts"]
+    if not _is_size(size):
+        raise DataError(f"{where}: size [height, width] was expected, got {str(size)[:60]}")
+    runs = _runs_of_text(counts) if isinstance(counts, (str, bytes)) else counts
+    if not isinstance(runs, list) or not all(isinstance(run, int) and run >= 0 for run in runs):
+        raise DataError(f"{where}: counts are no run lengths; write the file again")
+    if sum(runs) != size[0] * size[1]:
+        raise DataError(f"{where}: the runs add up to {sum(runs)} pixels, {size[0]} x {size[1]} = "
+                        f"{size[0] * size[1]} were expected; was the image resized?")  # fmt: skip
+    values = np.arange(len(runs)) % 2 == 1  # runs of 0 and 1 in turn, column by column
+    return np.repeat(values, runs).reshape(size[1], size[0]).T  # (W, H) -> (H, W)
+
+
+def instance_records(
+    image_id: int, masks: np.ndarray, scores: np.ndarray, category_id: int = 1, **more: Any
+) -> list[dict[str, Any]]:
+    """The entries of one image: masks (k, H, W) bool, scores (k,). more: further keys of each, such as file_name."""
+    return [
+        {
+            "image_id": image_id,
+            "category_id": category_id,
+            "segmentation": encode_mask(mask),
+            "score": float(score),
+            "bbox": _box(mask),
+            **more,
+        }
+        for mask, score in zip(masks, scores)
+    ]
+
+
+def read_results(path: str | Path) -> list[dict[str, Any]]:
+    """The entries of a results file, or of the `annotations` of a COCO file.
+
+    Raises:
+        MissingFileError, DataError: no such file, not JSON, or not a list of entries with image_id and segmentation.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MissingFileError(f"{path}: no such file; COCO results (a JSON list) were expected")
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: not JSON ({error})") from None
+    entries = document.get("annotations") if isinstance(document, dict) else document
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise DataError(f"{path}: a list of COCO results was expected")
+    for number, entry in enumerate(entries):
+        missing = next((key for key in ("image_id", "segmentation") if key not in entry), None)
+        if missing is not None:
+            raise DataError(f"{path}: entry {number} has no {missing}; COCO results name image_id and segmentation")
+        score = entry.get("score", 1.0)
+        if isinstance(score, bool) or not isinstance(score, (int, float)) or not np.isfinite(score):
+            raise DataError(f"{path}: entry {number} has the score {score!r}; a finite number was expected")
+    return entries
+
+
+def coco_scores(
+    predictions: Sequence[np.ndarray], scores: Sequence[np.ndarray], truths: Sequence[np.ndarray]
+) -> dict[str, float]:
+    """COCO's twelve numbers over a list of images (`useCats = 0`), by pycocotools.
+
+    Args:
+        predictions: per image (k, H, W) bool; scores: per image (k,); truths: per image (g, H, W) bool.
+
+    Returns:
+        `AP_NAMES` -> value in [0, 1], nan where there is nothing to measure (pycocotools says -1).
+    """
+    import_mask_codec()
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    if not sum(map(len, truths)):
+        return dict.fromkeys(AP_NAMES, float("nan"))
+    images = [{"id": i + 1, "height": t.shape[1], "width": t.shape[2]} for i, t in enumerate(truths)]
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO()
+        one = [{"id": 1, "name": "object"}]
+        truth.dataset = {"images": images, "annotations": _annotations(truths), "categories": one}
+        truth.createIndex()
+        found = [r for i, (m, s) in enumerate(zip(predictions, scores)) for r in instance_records(i + 1, m, s)]
+        if not found:
+            return dict.fromkeys(AP_NAMES, 0.0)
+        evaluation = COCOeval(truth, truth.loadRes(found), "segm")
+        evaluation.params.useCats = 0
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return {name: float(v) if v >= 0 else float("nan") for name, v in zip(AP_NAMES, evaluation.stats)}
+
+
+def _annotations(truths: Sequence[np.ndarray]) -> list[dict[str, Any]]:
+    pairs = [
+        (record, np.count_nonzero(mask))
+        for image, masks in enumerate(truths)
+        for record, mask in zip(instance_records(image + 1, masks, np.ones(len(masks))), masks)
+    ]
+    return [{**record, "id": i + 1, "area": float(area), "iscrowd": 0} for i, (record, area) in enumerate(pairs)]
+
+
+def _box(mask: np.ndarray) -> list[float]:
+    """[x, y, width, height]; zeros for an empty mask."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return [0.0, 0.0, 0.0, 0.0]
+    x, y = float(columns[0]), float(rows[0])
+    return [x, y, float(columns[-1]) + 1 - x, float(rows[-1]) + 1 - y]
+
+
+def _is_size(size: Any) -> bool:
+    sides = isinstance(size, (list, tuple)) and len(size) == 2
+    return sides and all(isinstance(s, int) and not isinstance(s, bool) and 0 < s <= 1 << 16 for s in size)
+
+
+def _runs_of_text(text: str | bytes) -> list[int] | None:
+    """Run lengths of COCO's compressed text: five bits a character, the lowest first, from the third run on as the
+    difference to the run two before. None where the text ends within a number or holds other characters."""
+    codes = np.frombuffer(text if isinstance(text, bytes) else text.encode("latin-1", "replace"), np.uint8).astype(int)
+    if ((codes < 48) | (codes > 111)).any():
+        return None
+    runs: list[int] = []
+    number, shift = 0, 0
+    for code in (codes - 48).tolist():
+        number |= (code & 31) << shift
+        shift += 5
+        if code & 32:
+            continue
+        if code & 16:
+            number -= 1 << shift
+        runs.append(number + (runs[-2] if len(runs) > 2 else 0))
+        number, shift = 0, 0
+    return None if shift else runs
