@@ -153,7 +153,7 @@ def stacked(masks: Sequence[np.ndarray], where: str) -> np.ndarray:
     """
     sizes = {mask.shape for mask in masks}
     if len(sizes) > 1:
-        raise DataError(f"{where}: proposals of sizes {sorted(sizes)[0]} and {sorted(sizes)[1]}; one image's must agree")
+        raise DataError(f"{where}: proposals of sizes {min(sizes)} and {max(sizes)}; those of an image must agree")
     return np.stack(masks) if masks else np.zeros((0, 0, 0), dtype=bool)
 
 

@@ -70,7 +70,7 @@ def test_perfect_masks_have_full_scores_and_ten_are_needed_for_many():
 def test_half_an_overlap_counts_at_the_low_thresholds_only():
     truth, shifted = square(0)[None], square(11)[None]  # IoU 29 / 51
     result = coco_scores([shifted], [np.array([0.9])], [truth])
-    assert result["AP50"] == pytest.approx(1) and result["AP75"] == 0.0 and result["AP"] == pytest.approx(0.2)  # .5 and .55
+    assert result["AP50"] == pytest.approx(1) and result["AP75"] == 0.0 and result["AP"] == pytest.approx(0.2)
 
 
 def test_nothing_found_is_zero_and_nothing_to_find_is_nan():

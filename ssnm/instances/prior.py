@@ -1,0 +1,134 @@
+"""Saliency priors: the maps S^ that the co-saliency of a group is fitted to.
+
+A prior is a folder of grey maps, any function of the images, or the label-free one here. Whether a prior was trained
+on masks decides what a result may be compared with, so it is carried along and stands in every result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..errors import DataError, MissingFileError
+from ..files.images import open_image
+from ..files.listing import images_by_stem
+from .proposal_files import read_variable
+
+NEAREST = 8  # cells of the border that a cell is compared with: the border may show several things
+SALIENCY_VARIABLE = "SalMap"  # in the .mat files of the paper's data
+
+PriorFunction = Callable[[list[np.ndarray]], list[np.ndarray]]
+
+
+@dataclass(frozen=True)
+class PriorRecord:
+    """What stands in a result. trained: whether the prior learned from masks; None = not said."""
+
+    name: str
+    trained: bool | None
+
+    def __str__(self) -> str:
+        said = {True: "yes", False: "no", None: "not said"}[self.trained]
+        return f"prior {self.name}, prior trained: {said}"
+
+
+def border_prior(features: np.ndarray) -> np.ndarray:
+    """How far the features of each cell are from those at the image's border, where things seldom lie. No labels.
+
+    The distance is 1 - cosine, its mean over the nearest border cells, stretched to [0, 1] image by image.
+
+    Args:
+        features: (C, h, w), h and w at least 2.
+
+    Returns:
+        (h, w) float32 in [0, 1]; zeros where all cells are alike.
+    """
+    height, width = features.shape[1:]
+    cells = features.reshape(len(features), -1).T.astype(np.float32)  # (hw, C)
+    cells = cells / np.maximum(np.linalg.norm(cells, axis=1, keepdims=True), 1e-12)
+    inner = np.zeros((height, width), dtype=bool)
+    inner[1:-1, 1:-1] = True
+    border = np.flatnonzero(~inner)
+    distance = 1 - cells @ cells[border].T  # (hw, border)
+    distance[border, np.arange(len(border))] = np.inf  # not to itself
+    count = min(NEAREST, len(border) - 1)
+    mean = np.sort(distance, axis=1)[:, :count].mean(axis=1).reshape(height, width)
+    low, high = float(mean.min()), float(mean.max())
+    return ((mean - low) / (high - low)).astype(np.float32) if high - low > 1e-6 else np.zeros_like(mean)
+
+
+def folder_prior(folder: str | Path, names: Sequence[str]) -> list[np.ndarray]:
+    """The maps of a folder: NAME.png (or any other image), grey, or NAME.mat with `SalMap`, one per image.
+
+    Args:
+        names: of the images, with or without suffix.
+
+    Returns:
+        (H, W) float32 in [0, 1] per image; the stored value over the largest that the file's type holds.
+
+    Raises:
+        MissingFileError, DataError: no folder, no map of an image, or a file that is not a map.
+    """
+    folder = Path(folder)
+    pictures = images_by_stem(folder)
+    maps = []
+    for stem in (Path(name).stem for name in names):
+        if stem in pictures:
+            maps.append(_grey(pictures[stem]))
+        elif (folder / f"{stem}.mat").is_file():
+            maps.append(checked_map(read_variable(folder / f"{stem}.mat", SALIENCY_VARIABLE), f"{folder / stem}.mat"))
+        else:
+            raise MissingFileError(f"{folder}: no map of image {stem}; {stem}.png (grey) or {stem}.mat was looked for")
+    return maps
+
+
+def given_prior(values: Any, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Maps that a caller computed, checked: one (H, W) in [0, 1] per image, brought to nothing but float32.
+
+    Raises:
+        DataError: another number of maps, or what is no map.
+    """
+    maps = list(values)
+    if len(maps) != len(images):
+        raise DataError(f"prior: {len(images)} maps are needed, one per image, got {len(maps)}")
+    return [checked_map(one, f"prior of image {i + 1}") for i, one in enumerate(maps)]
+
+
+def checked_map(values: Any, where: str) -> np.ndarray:
+    """A map as (H, W) float32 in [0, 1]; uint8 is divided by 255.
+
+    Raises:
+        DataError: another shape or type, or values outside [0, 1].
+    """
+    array = np.asarray(values)
+    if array.ndim != 2 or not array.size:
+        raise DataError(f"{where}: a map (H, W) was expected, got {array.shape}")
+    if array.dtype == np.uint8:
+        return array.astype(np.float32) / 255
+    if array.dtype != np.bool_ and not np.issubdtype(array.dtype, np.floating):
+        raise DataError(f"{where}: floats in [0, 1] or uint8 were expected, got {array.dtype}")
+    if not (0 <= float(array.min()) and float(array.max()) <= 1):  # also false for nan
+        raise DataError(f"{where}: values in [0, 1] were expected, got [{array.min():g}, {array.max():g}]")
+    return array.astype(np.float32)
+
+
+def resized(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A map (h, w) at (H, W), bilinear with antialiasing, float32."""
+    if values.shape == size:
+        return values
+    return np.asarray(Image.fromarray(values).resize(size[::-1], Image.Resampling.BILINEAR))
+
+
+def _grey(path: Path) -> np.ndarray:
+    image = open_image(path)
+    if image.mode.startswith("I"):
+        array = np.asarray(image).astype(np.float64)
+        return checked_map(array / (65535 if array.max(initial=0) > 255 else 255), str(path))
+    if image.mode == "F":
+        return checked_map(np.asarray(image), str(path))
+    return checked_map(np.asarray(image.convert("L")), str(path))
