@@ -26,7 +26,6 @@ import torch
 
 from ssnm.coseg import train as runs
 from ssnm.coseg.config import Config, config_from_dict
-from ssnm.engine import checkpoint
 
 KINDS = ("SIGTERM", "SIGKILL", "SIGKILL in a write", "SIGKILL before the rename")
 TIME_FIELDS = ("time", "images_per_s", "step_s", "data_wait")
@@ -100,12 +99,12 @@ def die_before_rename(number: int) -> None:
     rename, count = os.replace, [0]
 
     def replace(source, target) -> None:
-        count[0] += 1
+        count[0] += Path(target).suffix == ".pt"  # not the log's renames
         if count[0] == number:
             die()
         rename(source, target)
 
-    checkpoint.os.replace = replace
+    os.replace = replace
 
 
 def attempt(config: Config, out: Path, kind: str, number: int, delay: float) -> tuple[str, str]:

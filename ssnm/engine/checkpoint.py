@@ -51,7 +51,8 @@ def save_training(path: str | Path, state: dict[str, Any]) -> None:
     path = Path(path)
     try:
         with replacing(path) as partial:
-            torch.save({"format": TRAINING_FORMAT, **state}, partial)
+            with open(partial, "wb") as file:  # a full disk then is an OSError, not a riddle of torch's own writer
+                torch.save({"format": TRAINING_FORMAT, **state}, file)
             torch.load(partial, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # a full disk, or values that the safe reader refuses
         raise CheckpointError(
@@ -150,7 +151,8 @@ def _require_format(path: Path, found: Any, wanted: str, kind: str, hint: str) -
     base, number = wanted.rsplit("-", 1)
     if found == wanted or (found in OLD_FORMATS and str(found).startswith(base)):
         return
-    if str(found).startswith(f"{base}-") and str(found)[len(base) + 1 :].isdigit():
+    theirs = str(found).removeprefix(f"{base}-")
+    if theirs.isdigit() and int(theirs) > int(number):
         raise CheckpointError(f"{path} was written by a newer version of ssnm (format {found}, this one reads up to "
                               f"{base}-{number}); update the package")  # fmt: skip
     raise CheckpointError(f"{path} is not {kind} (wanted format {wanted}, got {found}); {hint}")

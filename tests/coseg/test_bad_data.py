@@ -12,8 +12,9 @@ from ssnm.coseg.config import config_from_dict
 from ssnm.coseg.groups import GroupDataset, collate_groups
 from ssnm.coseg.pool import ImagePool
 from ssnm.coseg.release.union_first import UnionFirstDataset
+from ssnm.coseg.replacements import MAX_TRIES
 from ssnm.coseg.sampler import GroupDraw, GroupDrawer, Paste, Slot, StepSampler
-from ssnm.data.bad_images import MAX_TRIES, BadImageLog
+from ssnm.data.bad_images import BadImageLog
 from ssnm.data.folders import ProcessedSource
 from ssnm.data.records import BadImage, Item, Sample
 from ssnm.errors import ConfigError, DataError, MissingFileError

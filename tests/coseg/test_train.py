@@ -44,7 +44,7 @@ def test_train_writes_the_whole_run_folder(trained_run):
     for name in ("config.yaml", "environment.json", "log.jsonl", "summary.json", "checkpoints/last.pt",
                  "checkpoints/best.pt", "pictures/step_000002.png", "pictures/step_000004.png"):
         assert (trained_run / name).is_file(), name
-    assert not list(trained_run.rglob("*.writing"))
+    assert not list(trained_run.rglob("*.part"))
     assert Image.open(trained_run / "pictures" / "step_000004.png").size[0] > 100
 
 

@@ -16,27 +16,17 @@ import ssnm.engine.checkpoint as checkpoint
 from ssnm.engine.checkpoint import (
     ModelFile,
     export_model,
-    init_from,
     load_model_file,
     load_training,
-    load_weights,
     save_training,
 )
 from ssnm.errors import CheckpointError, MissingFileError
+from ssnm.nn.weights import load_weights
 
 
 def a_state(step: int = 3, **more) -> dict:
     return {"step": step, "model": {"w": torch.full((4,), float(step))}, "config": {"a": [1, None, "x"]},
-            "labels": ["cat", "cow"], "ema": None} | more
-
-
-class WithClassifier(nn.Module):
-    """The part of the network that knows the label list."""
-
-    def __init__(self, categories: int) -> None:
-        super().__init__()
-        self.semantic = nn.ModuleDict({"classifier": nn.Linear(5, categories)})
-        self.body = nn.Linear(2, 3)
+            "method": "ssnm", "inference": {"labels": ["cat", "cow"]}, "ema": None} | more
 
 
 # Training checkpoints
@@ -50,7 +40,11 @@ def test_a_training_checkpoint_comes_back_as_it_was(tmp_path):
     assert os.listdir(tmp_path / "new") == ["last.pt"]
 
 
-@pytest.mark.parametrize("where", ["torch.save", "os.fsync", "torch.load", "os.replace"])
+@pytest.mark.parametrize(
+    "where",
+    ["engine.checkpoint.torch.save", "files.atomic.os.fsync", "engine.checkpoint.torch.load",
+     "files.atomic.os.replace"],
+)
 def test_a_failure_while_writing_leaves_the_previous_checkpoint(tmp_path, monkeypatch, where):
     path = tmp_path / "last.pt"
     save_training(path, a_state(1))
@@ -59,7 +53,7 @@ def test_a_failure_while_writing_leaves_the_previous_checkpoint(tmp_path, monkey
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(f"ssnm.engine.checkpoint.{where}", full)
+        patch.setattr(f"ssnm.{where}", full)
         with pytest.raises(CheckpointError, match="No space left.*the previous one is untouched"):
             save_training(path, a_state(2))
     assert load_training(path)["step"] == 1
@@ -163,20 +157,22 @@ def test_a_missing_file_is_named(tmp_path, name):
 
 
 def a_model_file(**weights) -> ModelFile:
-    return ModelFile({"model": {"dim": 8}}, ("cat", "cow"), weights or {"w": torch.rand(3)}, {"steps": 5})
+    config = {"model": {"dim": 8}, "train": {"steps": 5}}
+    return ModelFile("ssnm", config, {"labels": ["cat", "cow"]}, weights or {"w": torch.rand(3)}, {"steps": 5})
 
 
 def test_an_exported_model_comes_back_as_it_was(tmp_path):
     export_model(tmp_path / "new" / "m.safetensors", a_model_file(w=torch.rand(3), n=torch.tensor(7)))
     file = load_model_file(tmp_path / "new" / "m.safetensors")
-    assert (file.config, file.labels, file.card) == ({"model": {"dim": 8}}, ("cat", "cow"), {"steps": 5})
+    assert (file.method, file.config) == ("ssnm", {"model": {"dim": 8}})  # without the training config
+    assert (file.inference, file.card) == ({"labels": ["cat", "cow"]}, {"steps": 5})
     assert file.weights["n"] == 7 and file.weights["w"].dtype == torch.float32
 
 
 def test_half_precision_export_narrows_floats_only_and_loads_widened(tmp_path):
     model = nn.BatchNorm1d(3)
     weights = {k: v.clone() for k, v in model.state_dict().items()} | {"weight": torch.tensor([0.1, 0.2, 0.3])}
-    export_model(tmp_path / "m.safetensors", ModelFile({}, (), weights), half=True)
+    export_model(tmp_path / "m.safetensors", ModelFile("ssnm", {"model": {}}, {}, weights), half=True)
     stored = load_model_file(tmp_path / "m.safetensors").weights
     assert stored["weight"].dtype == torch.float16 and stored["num_batches_tracked"].dtype == torch.int64
     load_weights(model, stored, "m")
@@ -209,10 +205,26 @@ def test_the_model_of_a_training_checkpoint_is_its_average_where_it_has_one(tmp_
     assert load_model_file(tmp_path / "plain.pt").weights["w"].tolist() == [3.0] * 4
     file = load_model_file(tmp_path / "ema.pt")
     assert file.weights["w"].tolist() == [0.0] * 4
-    assert file.labels == ("cat", "cow") and file.card == {"step": 3}
+    assert file.inference == {"labels": ["cat", "cow"]} and file.card == {"step": 3}
+
+
+def test_a_page_or_a_pointer_in_place_of_a_model_is_called_what_it_is(tmp_path):
+    for content, words in ((b"<!DOCTYPE html><html>", "it is a web page"), (b"", "it is empty"),
+                           (b"version https://git-lfs.github.com/spec/v1", "it is a Git LFS pointer")):  # fmt: skip
+        for name in ("m.safetensors", "m.pt"):
+            (tmp_path / name).write_bytes(content)
+            with pytest.raises(CheckpointError, match=words):
+                load_model_file(tmp_path / name)
 
 
 # Strict loading
+
+
+def test_weights_that_are_no_numbers_are_refused():
+    model = nn.Linear(3, 2)
+    weights = model.state_dict() | {"bias": torch.tensor([0.0, float("nan")])}
+    with pytest.raises(CheckpointError, match="1 weights are not finite numbers .first: bias"):
+        load_weights(model, weights, "here.pt")
 
 
 @pytest.mark.parametrize(
@@ -233,49 +245,10 @@ def test_weights_that_do_not_fit_are_counted_and_named_and_nothing_is_loaded(cha
     assert torch.equal(model.weight, before)
 
 
-# Starting from a model with another label list
-
-
-def source_of(model: nn.Module, labels: tuple[str, ...]) -> ModelFile:
-    return ModelFile({}, labels, {k: v.clone() for k, v in model.state_dict().items()})
-
-
-def test_the_same_label_list_takes_everything_over():
-    old, new = WithClassifier(2), WithClassifier(2)
-    said = init_from(new, source_of(old, ("cat", "cow")), ("cat", "cow"), "old.pt")
-    assert all(torch.equal(v, old.state_dict()[k]) for k, v in new.state_dict().items())
-    assert said == "started from old.pt: all weights taken over"
-
-
-def test_rows_of_the_classifier_move_by_category_name():
-    old, new = WithClassifier(3), WithClassifier(4)
-    fresh = {k: v.clone() for k, v in new.semantic.classifier.state_dict().items()}
-    said = init_from(new, source_of(old, ("cat", "cow", "dog")), ("ant", "dog", "cat", "bee"), "old.pt")
-    for name, row in new.semantic.classifier.state_dict().items():
-        stored = old.semantic.classifier.state_dict()[name]
-        assert torch.equal(row[1], stored[2]) and torch.equal(row[2], stored[0])
-        assert torch.equal(row[0], fresh[name][0]) and torch.equal(row[3], fresh[name][3])
-    assert torch.equal(new.body.weight, old.body.weight)
-    assert "2 categories carried over, 2 rows of the classifier reset (ant, bee)" in said
-
-
-def test_the_same_categories_in_another_order_are_sorted_out():
-    old, new = WithClassifier(2), WithClassifier(2)
-    said = init_from(new, source_of(old, ("cat", "cow")), ("cow", "cat"), "old.pt")
-    assert torch.equal(new.semantic.classifier.weight, old.semantic.classifier.weight.flip(0))
-    assert "0 rows of the classifier reset" in said
-
-
-def test_a_model_of_another_body_is_refused():
-    old, new = WithClassifier(2), WithClassifier(3)
-    old.body = nn.Linear(2, 7)
-    with pytest.raises(CheckpointError, match="2 of another shape .first: body.weight"):
-        init_from(new, source_of(old, ("cat", "cow")), ("ant", "cat", "cow"), "old.pt")
-
-
 def test_the_file_format_is_versioned(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "TRAINING_FORMAT", "ssnm-training-0")
-    save_training(tmp_path / "old.pt", a_state())
-    monkeypatch.undo()
-    with pytest.raises(CheckpointError, match="wanted format ssnm-training-1, got ssnm-training-0"):
-        load_training(tmp_path / "old.pt")
+    for number, words in ((0, "wanted format ssnm-training-2, got ssnm-training-0"), (7, "written by a newer version")):
+        monkeypatch.setattr(checkpoint, "TRAINING_FORMAT", f"ssnm-training-{number}")
+        save_training(tmp_path / "other.pt", a_state())
+        monkeypatch.undo()
+        with pytest.raises(CheckpointError, match=words):
+            load_training(tmp_path / "other.pt")
