@@ -18,7 +18,9 @@ COMMANDS = {
     "group-use": "does a model use the group? images with objects of two kinds",
     "report": "one HTML page to look at every result",
     "datasets": "prepare and check data sets",
+    "calibrate": "choose test size and slope on held-out groups",
     "export": "training checkpoint -> model file for users",
+    "convert": "the authors' checkpoint -> model file of this package",
 }
 
 # Commands whose options depend on the value of one of them: that option, and value -> module of ssnm/commands.

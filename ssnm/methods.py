@@ -18,7 +18,7 @@ from typing import Any, Sequence
 from .config.loading import read_yaml
 from .errors import ConfigError
 
-METHODS = {"ssnm": "coseg"}  # name in configs and model files -> folder
+METHODS = {"ssnm": "coseg", "osmn": "video", "deepco3": "instances"}  # name in configs and model files -> folder
 
 
 def part(method: str, module: str, where: str = "") -> ModuleType:

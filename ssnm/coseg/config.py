@@ -51,7 +51,7 @@ class SemanticConfig:
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """The network; dim is D, the channels that are modulated. test_size: side of the square images that the trained
-    model is given by test, segment and group-use (scripts/calibrate.py chooses one); 0: data.size, as in training."""
+    model is given by test, segment and group-use (ssnm calibrate chooses one); 0: data.size, as in training."""
 
     name: Literal["ssnm"] = "ssnm"
     dim: int = 512

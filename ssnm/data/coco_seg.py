@@ -13,13 +13,13 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..errors import ConfigError, DataError, MissingFileError
+from ..facts import load_facts
 from ..naming import canonical_category
 from .coco_index import CocoSegIndex, import_mask_codec, offsets_of
 
@@ -106,7 +106,7 @@ class VerifyReport:
 
 def published_counts() -> dict[str, Any]:
     """The published facts about COCO-SEG: count and hash of image ids per COCO category id, and totals."""
-    return json.loads(resources.files("ssnm.facts").joinpath("coco_seg_counts.json").read_text(encoding="utf-8"))
+    return load_facts("coco_seg_counts")
 
 
 def verify(index: CocoSegIndex) -> VerifyReport:

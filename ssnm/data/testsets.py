@@ -8,12 +8,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 
 from ..errors import DataError, MissingFileError
+from ..facts import load_facts
 from ..files.listing import group_by_stem, list_folders, list_images, same_stem, shorten
 from ..naming import canonical_category
 from .records import TestImage
@@ -194,4 +193,4 @@ def _pair_folder(category: str, folder: Path, truth_folder: Path | None, scan: S
 
 
 def _facts() -> dict:
-    return json.loads(resources.files("ssnm.facts").joinpath("test_sets.json").read_text(encoding="utf-8"))
+    return load_facts("test_sets")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-from importlib import resources
 from typing import NamedTuple
+
+from ..facts import load_facts
 
 # Palette index k+1 of a VOC mask is VOC_CLASSES[k]; 0 is background, 255 void.
 VOC_CLASSES = (
@@ -23,5 +23,4 @@ class VocCosegEntry(NamedTuple):
 
 def read_voc_coseg_list() -> tuple[VocCosegEntry, ...]:
     """The 1037 (class, file, VOC name) entries of the PASCAL-VOC co-segmentation set, in the set's order."""
-    text = resources.files("ssnm.facts").joinpath("voc_coseg_list.csv").read_text(encoding="utf-8")
-    return tuple(VocCosegEntry(r["class"], r["file"], r["voc_name"]) for r in csv.DictReader(text.splitlines()))
+    return tuple(VocCosegEntry(r["class"], r["file"], r["voc_name"]) for r in load_facts("voc_coseg_list"))

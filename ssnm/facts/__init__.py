@@ -1,10 +1,12 @@
-"""Published facts that ship with the package as JSON: the tables of the paper, counts of data sets, lists of files."""
+"""Published facts that ship with the package: the tables of the papers, counts of data sets, lists of files."""
 
 from __future__ import annotations
 
+import csv
 import json
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from ..errors import MissingFileError
@@ -12,16 +14,17 @@ from ..errors import MissingFileError
 
 @cache
 def load_facts(name: str) -> Any:
-    """The content of ``ssnm/facts/<name>.json``; treat it as read-only, it is shared between callers.
+    """The content of ``ssnm/facts/<name>.json``, or the rows of ``<name>.csv`` as dictionaries; treat it as read-only,
+    it is shared between callers.
 
     Raises:
         MissingFileError: the package holds no facts of that name.
     """
-    file = resources.files(__name__) / f"{name}.json"
-    if not file.is_file():
-        known = sorted(f.name[:-5] for f in resources.files(__name__).iterdir() if f.name.endswith(".json"))
-        raise MissingFileError(f"no facts named {name!r} in the package; there are: {', '.join(known)}")
-    return json.loads(file.read_text(encoding="utf-8"))
+    files = {Path(f.name).stem: f for f in resources.files(__name__).iterdir() if f.name.endswith((".json", ".csv"))}
+    if name not in files:
+        raise MissingFileError(f"no facts named {name!r} in the package; there are: {', '.join(sorted(files))}")
+    text = files[name].read_text(encoding="utf-8")
+    return json.loads(text) if files[name].name.endswith(".json") else list(csv.DictReader(text.splitlines()))
 
 
 def published_results() -> dict[str, Any]:

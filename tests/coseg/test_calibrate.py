@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
 import ssnm
+from ssnm.cli import main
+from ssnm.coseg import calibrate
 from ssnm.coseg.config import config_from_dict
-from ssnm.engine.checkpoint import load_model_file
-from ssnm.errors import CheckpointError
-
-ROOT = Path(__file__).resolve().parents[2]
-spec = importlib.util.spec_from_file_location("calibrate", ROOT / "scripts" / "calibrate.py")
-script = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(script)
+from ssnm.coseg.files import model_from_file
+from ssnm.engine.checkpoint import export_model, load_model_file
 
 
 def test_the_written_model_has_the_logits_and_the_size_of_the_choice(checkpoint, tmp_path):
     source = load_model_file(checkpoint)
-    choice = script.Choice(48, 2.0, 0.5, 0, 0)
-    script.export_model(tmp_path / "model.safetensors", script.with_choice(source, choice))
+    choice = calibrate.Choice(48, 2.0, 0.5, 0, 0)
+    export_model(tmp_path / "model.safetensors", calibrate.with_choice(source, choice))
     before = ssnm.from_pretrained(checkpoint, "cpu").predictor
     after = ssnm.from_pretrained(tmp_path / "model.safetensors", "cpu").predictor
     assert before.size != 48 and after.size == 48
@@ -43,11 +37,11 @@ def test_the_largest_j_of_the_release_rule_is_chosen(monkeypatch, capsys, checkp
         found = torch.where(truth, 2.0, -2.0)
         return (found if size == 40 else -found), truth
 
-    monkeypatch.setattr(script, "held_out_logits", logits)
-    best, compared = script.choose(None, None, [32, 40], 1, torch.device("cpu"))
+    monkeypatch.setattr(calibrate, "held_out_logits", logits)
+    best, compared = calibrate.choose(None, None, [32, 40], 1, torch.device("cpu"))
     assert best.size == 40 and best.J == pytest.approx(100) and min(c.J for c in compared) < 50
-    assert len(compared) == 2 * len(script.SLOPES) * len(script.OFFSETS)
-    assert script.main([str(checkpoint), "--out", str(tmp_path / "m.safetensors"), "--sizes", "32", "40"]) == 0
+    assert len(compared) == 2 * len(calibrate.SLOPES) * len(calibrate.OFFSETS)
+    assert main(["calibrate", str(checkpoint), "--out", str(tmp_path / "m.safetensors"), "--sizes", "32", "40"]) == 0
     assert capsys.readouterr().out.count("<- chosen") == 1
     assert ssnm.from_pretrained(tmp_path / "m.safetensors", "cpu").predictor.size == 40
 
@@ -57,18 +51,19 @@ def test_scores_are_j_by_both_rules_on_the_moved_logits():
     truth[0, :4] = True
     logits = torch.full((1, 8, 8), -0.4)
     logits[0, :2] = 3.0
-    assert script.scores(logits, truth, 1.0, 0.0)[1] == pytest.approx(50)  # half of the object
-    assert script.scores(logits, truth, 1.0, 0.5)[1] == pytest.approx(50)  # everything: 32 of 64 pixels
+    assert calibrate.scores(logits, truth, 1.0, 0.0)[1] == pytest.approx(50)  # half of the object
+    assert calibrate.scores(logits, truth, 1.0, 0.5)[1] == pytest.approx(50)  # everything: 32 of 64 pixels
     logits[0, 2:4] = -0.2
-    assert script.scores(logits, truth, 1.0, 0.3)[1] == pytest.approx(100)
+    assert calibrate.scores(logits, truth, 1.0, 0.3)[1] == pytest.approx(100)
 
 
 def test_held_out_groups_are_seen_at_their_size_and_scored_at_the_training_size(checkpoint):
     source = load_model_file(checkpoint)
-    model, config = script.factory.model_from_file(source, "x")
+    model, _ = model_from_file(source, "x")
+    config = config_from_dict(source.config)
     seen = []
     model.backbone.register_forward_pre_hook(lambda _, inputs: seen.append(tuple(inputs[0].shape[-2:])))
-    logits, truth = script.held_out_logits(model, config, 48, 2, torch.device("cpu"))
+    logits, truth = calibrate.held_out_logits(model, config, 48, 2, torch.device("cpu"))
     side = config.data.size
     assert set(seen) == {(48, 48)} and logits.shape == truth.shape == (2 * config.data.group_size, side, side)
     assert np.isfinite(logits.numpy()).all() and truth.any()
@@ -76,15 +71,15 @@ def test_held_out_groups_are_seen_at_their_size_and_scored_at_the_training_size(
 
 @pytest.mark.parametrize("wrong", [["--out", "m.pt"], ["--out", "m.safetensors", "--groups", "0"]])
 def test_a_wrong_name_or_number_is_refused_before_anything_is_computed(monkeypatch, checkpoint, wrong):
-    monkeypatch.setattr(script, "choose", lambda *_: pytest.fail("computed"))
-    with pytest.raises((CheckpointError, SystemExit)):
-        script.main([str(checkpoint), *wrong])
+    monkeypatch.setattr(calibrate, "choose", lambda *_: pytest.fail("computed"))
+    try:
+        assert main(["calibrate", str(checkpoint), *wrong]) == 2
+    except SystemExit as stopped:
+        assert stopped.code == 2
 
 
-def test_a_model_of_the_release_is_refused(monkeypatch, checkpoint, tmp_path):
+def test_a_model_of_the_release_or_without_its_config_is_refused(checkpoint, tmp_path, capsys):
     source = load_model_file(checkpoint)
-    release = config_from_dict({"model": {"name": "ssnm_release"}, "data": {"size": 224, "group_size": 5}})
-    monkeypatch.setattr(script.factory, "model_from_file", lambda file, where: (None, release))
-    monkeypatch.setattr(script, "load_model_file", lambda path: source)
-    with pytest.raises(CheckpointError, match="paper-variant"):
-        script.main([str(checkpoint), "--out", str(tmp_path / "m.safetensors")])
+    export_model(tmp_path / "exported.safetensors", source)
+    assert main(["calibrate", str(tmp_path / "exported.safetensors"), "--out", str(tmp_path / "m.safetensors")]) == 2
+    assert "a training checkpoint of the paper's variant" in capsys.readouterr().err

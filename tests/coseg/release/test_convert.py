@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import pickle
-import sys
 from importlib import resources
 from pathlib import Path
 
@@ -13,11 +12,11 @@ import pytest
 import torch
 
 import ssnm
+from ssnm.cli import main
+from ssnm.coseg.release import convert as script
 from ssnm.engine.checkpoint import load_model_file
 from ssnm.errors import CheckpointError, ConfigError, MissingFileError
 from ssnm.naming import canonical_category
-
-ROOT = Path(__file__).resolve().parents[3]
 
 
 def load_by_path(path: Path):
@@ -27,8 +26,7 @@ def load_by_path(path: Path):
     return module
 
 
-script = load_by_path(ROOT / "scripts" / "convert_release_checkpoint.py")
-oracle = load_by_path(ROOT / "tests" / "models" / "release_oracle.py")
+oracle = load_by_path(Path(__file__).with_name("release_oracle.py"))
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +54,7 @@ def test_the_result_loads_like_any_model_and_remembers_what_it_is(converted, wei
 def test_the_labels_are_coco_s_categories_by_ascending_id_without_80_and_89(converted):
     facts = json.loads(resources.files("ssnm.facts").joinpath("coco_seg_counts.json").read_text())["categories"]
     ids = sorted(int(i) for i in facts)
-    labels = load_model_file(converted[1]).labels
+    labels = tuple(load_model_file(converted[1]).inference["labels"])
     assert labels == tuple(canonical_category(facts[str(i)]["name"]) for i in ids)
     assert len(labels) == 78 and not {80, 89} & set(ids) and labels[0] == "person" and labels[-1] == "toothbrush"
 
@@ -105,10 +103,9 @@ def test_a_missing_file_and_a_wrong_target_are_named(tmp_path):
         script.convert(tmp_path / "none.pth", tmp_path / "out.pth")
 
 
-def test_the_command_prints_one_line_and_exits_with_2_on_a_foreign_file(tmp_path, monkeypatch, capsys):
+def test_the_command_prints_one_line_and_exits_with_2_on_a_foreign_file(tmp_path, capsys):
     torch.save({"conv.weight": torch.zeros(1)}, tmp_path / "foreign.pth")
-    monkeypatch.setattr(sys, "argv", ["convert", str(tmp_path / "foreign.pth"), str(tmp_path / "out.safetensors")])
-    assert script.main() == 2
+    assert main(["convert", "release", str(tmp_path / "foreign.pth"), str(tmp_path / "out.safetensors")]) == 2
     error = capsys.readouterr().err
-    assert "128 keys missing (first: base.0.weight), 1 keys unknown (first: conv.weight)" in error
+    assert "128 missing (first: base.0.weight), 1 unexpected (first: conv.weight)" in error
     assert error.count("\n") == 1

@@ -1,0 +1,55 @@
+"""Choose, on held-out training groups, the size at which a trained model sees its images and the slope of its logits.
+
+Draws the groups from the data of the checkpoint's own config (--set overrides it), prints J of every choice and writes
+the model with the best. It never sees a test set.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ..config.loading import apply_overrides
+from ..errors import CheckpointError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a training checkpoint (.pt)")
+    parser.add_argument("--out", type=Path, required=True, metavar="OUT.safetensors")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[224, 256, 288], help="default: 224 256 288")
+    parser.add_argument("--groups", type=_positive, default=100, help="held-out groups to draw (default: %(default)s)")
+    parser.add_argument("--set", dest="overrides", nargs="+", default=[], metavar="KEY=VALUE", help="as in train")
+    parser.add_argument("--device", help="cpu, cuda, ...")
+
+
+def run(args: argparse.Namespace) -> int:
+    from ..coseg.calibrate import choose, with_choice
+    from ..coseg.config import config_from_dict
+    from ..coseg.files import for_export, model_from_file
+    from ..engine.checkpoint import export_model, load_model_file
+    from ..engine.runtime import pick_device
+
+    if args.out.suffix != ".safetensors":
+        raise CheckpointError(f"{args.out}: the name of an exported model ends in .safetensors")
+    where = str(args.checkpoint)
+    source = load_model_file(args.checkpoint)
+    if source.method != "ssnm" or source.config["model"].get("name") != "ssnm" or "data" not in source.config:
+        raise CheckpointError(f"{where}: a training checkpoint of the paper's variant of ssnm was expected; others "
+                              "have nothing to choose, or no config with the held-out groups")  # fmt: skip
+    source = for_export(source, where)
+    config = config_from_dict(apply_overrides(source.config, args.overrides), where)
+    model, _ = model_from_file(source, where)
+    best, compared = choose(model, config, args.sizes, args.groups, pick_device(args.device))
+    print(f"{args.groups} held-out groups, J over images in percent\n size  slope  offset  release rule  at 0.5")
+    for c in compared:
+        mark = "  <- chosen" if c == best else ""
+        print(f"{c.size:5d}  {c.slope:5.1f}  {c.offset:6.1f}  {c.J:12.1f}  {c.J_half:6.1f}{mark}")
+    export_model(args.out, with_choice(source, best))
+    print(f"written: {args.out}")
+    return 0
+
+
+def _positive(text: str) -> int:
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"1 or more was expected, got {text}")
+    return int(text)
