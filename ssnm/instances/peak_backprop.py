@@ -1,0 +1,198 @@
+"""Peak back-propagation: from one cell of the score map to the pixels that made it, an explicit rule per layer.
+
+A one at the peak is handed down layer by layer. A convolution shares what a cell got among its inputs in proportion
+to what each one contributed through positive weights; everything else routes. No step makes or loses mass, so the
+response of a peak is >= 0 and sums to one (section 6 of the specification: the code's own rule, layer by layer).
+
+    K peaks of one image, handled as one batch    x  (1, C, h, w) what the layer saw
+    received (K, D, h', w') by its output         returned (K, C, h, w) to its input
+
+The network is walked as a torch.fx graph, so that sums of branches, which are no modules, are met as well.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Callable
+
+import torch
+from timm.layers import BatchNormAct2d, Conv2dSame, DropPath
+from timm.layers.padding import get_same_padding
+from torch import Tensor, fx, nn
+from torch.nn import functional as F
+
+from ..errors import ConfigError
+
+LEAST_CONTRIBUTION = 1e-10
+
+RECTIFIERS = (nn.ReLU, nn.ReLU6)
+SMOOTH_ACTIVATIONS = (nn.SiLU, nn.Hardswish, nn.GELU, nn.Mish, nn.LeakyReLU, nn.ELU)
+PASSED_THROUGH = (nn.Identity, nn.Dropout, DropPath)
+SUMS = (operator.add, operator.iadd, torch.add)
+
+Values = dict[fx.Node, Tensor]
+
+
+def forward_values(net: fx.GraphModule, images: Tensor) -> tuple[Values, Tensor]:
+    """Run `net` on (1, 3, H, W); what every node gave, and the output (1, C, h, w)."""
+    values: Values = {}
+    modules = dict(net.named_modules())
+    for node in net.graph.nodes:
+        if node.op == "placeholder":
+            values[node] = images
+        elif node.op == "call_module":
+            values[node] = modules[node.target](*(values[a] for a in node.args))
+        elif node.op == "call_function" and node.target in SUMS:
+            values[node] = values[node.args[0]] + values[node.args[1]]  # never in place: both terms are needed below
+        elif node.op == "output":
+            return values, values[node.args[0]]
+        else:
+            raise _no_rule(node, None)
+    raise AssertionError("a graph ends with its output")
+
+
+def backpropagate(net: fx.GraphModule, values: Values, received: Tensor) -> Tensor:
+    """Hand `received` (K, C, h, w) at the output of `net` down to its input: (K, 3, H, W).
+
+    values: of :func:`forward_values` on the one image that all K peaks lie in.
+    """
+    modules, pending = dict(net.named_modules()), {}
+    for node in reversed(net.graph.nodes):
+        if node.op == "output":
+            pending[node.args[0]] = received
+            continue
+        mass = pending.pop(node, None)
+        if mass is None:
+            continue
+        if node.op == "placeholder":
+            return mass
+        if node.op == "call_module":
+            rule = _rule_of(node, modules[node.target], modules)
+            shares = {node.args[0]: rule(values[node.args[0]], values[node], mass)}
+        else:
+            first, second = node.args
+            shares = dict(zip((first, second), sum_rule(values[first], values[second], mass)))
+        for source, share in shares.items():
+            pending[source] = pending[source] + share if source in pending else share
+    raise AssertionError("a graph begins with its input")
+
+
+def convolution_rule(
+    x: Tensor, weight: Tensor, received: Tensor, stride: tuple[int, int] = (1, 1),
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0), dilation: tuple[int, int] = (1, 1), groups: int = 1,
+) -> Tensor:
+    """Share `received` among the inputs of a convolution; its bias plays no part.
+
+    x is lifted by its minimum before it is padded (left, right, top, bottom), so that the padding counts as the
+    minimum and no contribution is negative.
+    """
+    lifted = F.pad(x - x.amin((1, 2, 3), keepdim=True), padding)
+    positive = weight.clamp(min=0)
+    contributions = F.conv2d(lifted, positive, None, stride, 0, dilation, groups)
+    per_unit = torch.where(
+        contributions < LEAST_CONTRIBUTION, 0, received / (contributions.abs() + LEAST_CONTRIBUTION)
+    )
+    shape = (len(received), *lifted.shape[1:])
+    back = nn.grad.conv2d_input(shape, positive, per_unit, stride, 0, dilation, groups)
+    left, _, top, _ = padding
+    return (lifted * back)[..., top : top + x.shape[-2], left : left + x.shape[-1]]
+
+
+def sum_rule(first: Tensor, second: Tensor, received: Tensor) -> tuple[Tensor, Tensor]:
+    """Share `received` among two branches in proportion to how far each one is above its own minimum."""
+    first, second = (x - x.amin((1, 2, 3), keepdim=True) for x in (first, second))
+    total = first + second
+    share = torch.where(total > 0, first / total.clamp(min=torch.finfo(total.dtype).tiny), 0.5)
+    return received * share, received * (1 - share)
+
+
+def max_pool_rule(pool: nn.MaxPool2d, x: Tensor, received: Tensor) -> Tensor:
+    """Everything goes to the cell that was the maximum; windows may overlap."""
+    _, indices = F.max_pool2d(x, pool.kernel_size, pool.stride, pool.padding, pool.dilation, pool.ceil_mode,
+                              return_indices=True)
+    back = received.new_zeros(len(received), x.shape[1], x[0, 0].numel())
+    back.scatter_add_(2, indices.flatten(2).expand(len(received), -1, -1), received.flatten(2))
+    return back.unflatten(2, x.shape[-2:])
+
+
+def _rule_of(node: fx.Node, module: nn.Module, modules: dict[str, nn.Module]) -> Callable[..., Tensor]:
+    """The rule of a layer as a function (x, its output, received) -> returned.
+
+    Raises:
+        ConfigError: none is known for this layer.
+    """
+    if isinstance(module, nn.Conv2d):
+        weight = _folded_weight(node, module, modules)
+        return lambda x, _, received: convolution_rule(
+            x, weight, received, module.stride, _padding(module, x), module.dilation, module.groups
+        )
+    if isinstance(module, nn.MaxPool2d):
+        return lambda x, _, received: max_pool_rule(module, x, received)
+    if isinstance(module, nn.BatchNorm2d) and _normalised_convolution(node, modules) is not None:
+        gate = isinstance(getattr(module, "act", None), RECTIFIERS)
+        return _gate if gate else _pass
+    if isinstance(module, RECTIFIERS):
+        return _gate
+    if isinstance(module, (*PASSED_THROUGH, *SMOOTH_ACTIVATIONS)):
+        return _pass
+    raise _no_rule(node, module)
+
+
+def _gate(x: Tensor, output: Tensor, received: Tensor) -> Tensor:
+    """ReLU and ReLU6 let through what is above 0; ReLU6 does not gate at its other end."""
+    return received * (output > 0)
+
+
+def _pass(x: Tensor, output: Tensor, received: Tensor) -> Tensor:
+    return received
+
+
+def _folded_weight(node: fx.Node, convolution: nn.Conv2d, modules: dict[str, nn.Module]) -> Tensor:
+    """The weight with the factor of the batch norm behind it: a negative one turns the signs of its channel.
+
+    A depthwise channel without any positive weight would stop all that it gets: its absolute weights share it.
+    """
+    weight = convolution.weight
+    follower = next(iter(node.users))
+    norm = modules.get(follower.target) if follower.op == "call_module" else None
+    if len(node.users) == 1 and isinstance(norm, nn.BatchNorm2d):
+        factor = (norm.running_var + norm.eps).rsqrt() * (1 if norm.weight is None else norm.weight)
+        weight = weight * factor[:, None, None, None]
+    if convolution.groups == convolution.in_channels > 1:
+        dead = (weight <= 0).flatten(1).all(1)
+        weight = torch.where(dead[:, None, None, None], weight.abs(), weight)
+    return weight
+
+
+def _normalised_convolution(node: fx.Node, modules: dict[str, nn.Module]) -> fx.Node | None:
+    """The convolution whose only reader this batch norm is: its factor is then part of that weight."""
+    source = node.args[0]
+    is_convolution = source.op == "call_module" and isinstance(modules[source.target], nn.Conv2d)
+    return source if is_convolution and len(source.users) == 1 else None
+
+
+def _padding(convolution: nn.Conv2d, x: Tensor) -> tuple[int, int, int, int]:
+    """left, right, top, bottom."""
+    if isinstance(convolution, Conv2dSame):
+        arguments = zip(x.shape[-2:], convolution.kernel_size, convolution.stride, convolution.dilation)
+        vertical, horizontal = (get_same_padding(*a) for a in arguments)
+        return (horizontal // 2, horizontal - horizontal // 2, vertical // 2, vertical - vertical // 2)
+    return tuple(convolution._reversed_padding_repeated_twice)
+
+
+def _no_rule(node: fx.Node, module: nn.Module | None) -> ConfigError:
+    what = f"{node.target} ({type(module).__name__})" if module is not None else str(node.target)
+    return ConfigError(
+        f"peak back-propagation has no rule for the layer {what} of this backbone; it has rules for convolutions, "
+        "batch norm behind them, activations, max pooling and sums: vgg, resnet and mobilenetv2 names work"
+    )
+
+
+def require_rules(net: fx.GraphModule) -> None:
+    """Raise ConfigError now if a layer of `net` has no rule, and not after an hour of fitting."""
+    modules = dict(net.named_modules())
+    for node in net.graph.nodes:
+        if node.op == "call_module":
+            _rule_of(node, modules[node.target], modules)
+        elif node.op not in ("placeholder", "output") and node.target not in SUMS:
+            raise _no_rule(node, None)
