@@ -12,25 +12,87 @@ The network is walked as a torch.fx graph, so that sums of branches, which are n
 
 from __future__ import annotations
 
-import operator
+from dataclasses import dataclass
 from typing import Callable
 
 import torch
-from timm.layers import BatchNormAct2d, Conv2dSame, DropPath
+from timm.layers import Conv2dSame
 from timm.layers.padding import get_same_padding
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from ..errors import ConfigError
+from .layer_kinds import PASSED_THROUGH, RECTIFIERS, SUMS
+from .model import CoSaliency, CoSaliencyHead, CoSaliencyNetwork
+from .peaks import find_peaks
 
 LEAST_CONTRIBUTION = 1e-10
 
-RECTIFIERS = (nn.ReLU, nn.ReLU6)
-SMOOTH_ACTIVATIONS = (nn.SiLU, nn.Hardswish, nn.GELU, nn.Mish, nn.LeakyReLU, nn.ELU)
-PASSED_THROUGH = (nn.Identity, nn.Dropout, DropPath)
-SUMS = (operator.add, operator.iadd, torch.add)
-
 Values = dict[fx.Node, Tensor]
+
+
+@dataclass(frozen=True)
+class Responses:
+    """What one image gives. output: batch of one; peaks (K, 2): row and column on the score map, column by column as
+    MATLAB counts; maps (K, H, W): >= 0, each sums to 1, or to 0 where no head weight is positive."""
+
+    output: CoSaliency
+    peaks: Tensor
+    maps: Tensor
+
+
+@torch.no_grad()
+def peak_responses(
+    network: CoSaliencyNetwork, image: Tensor, max_peaks: int = 0, peaks: Tensor | None = None, at_once: int = 16
+) -> Responses:
+    """Forward once, find the peaks of the score map, hand all of them down as one batch.
+
+    Args:
+        image: (1, 3, H, W) RGB in [0, 1].
+        max_peaks: keep so many of the highest; 0: all.
+        peaks: (K, 2) to take instead of those of the score map.
+        at_once: of so many peaks at a time, which bounds the memory.
+    """
+    values, features = forward_values(network.trunk.net, network.trunk.normalise(image))
+    output = network.head(features)
+    if peaks is None:
+        peaks = score_peaks(output.score_map, max_peaks)
+    maps = [
+        backpropagate(network.trunk.net, values, _through_head(network.head, features, some)).sum(1)
+        for some in peaks.split(at_once)
+    ]
+    return Responses(output, peaks, torch.cat(maps) if len(peaks) else image.new_zeros(0, *image.shape[-2:]))
+
+
+def score_peaks(score_map: Tensor, max_peaks: int = 0) -> Tensor:
+    """score_map (1, 1, h, w) -> peaks (K, 2), row and column, ordered column by column."""
+    found = find_peaks(score_map[:, 0])[0]
+    peaks = found.T.nonzero().flip(1)  # (K, 2), by column first
+    if 0 < max_peaks < len(peaks):
+        heights = score_map[0, 0][peaks[:, 0], peaks[:, 1]]
+        peaks = peaks[heights.argsort(descending=True, stable=True)[:max_peaks].sort().values]
+    return peaks
+
+
+def gaussian_responses(peaks: Tensor, stride: int, size: tuple[int, int], sigma: float) -> Tensor:
+    """The stand-in of the ablation: a Gaussian around the centre of each peak's cell. (K, 2) -> (K, *size), sums 1.
+
+    sigma: in pixels of `size`.
+    """
+    centres = (peaks.float() + 0.5) * stride - 0.5  # (K, 2)
+    rows, columns = (
+        torch.exp(-((torch.arange(n, device=peaks.device) - c[:, None]) ** 2) / (2 * sigma**2))
+        for n, c in zip(size, centres.T)
+    )
+    maps = rows[:, :, None] * columns[:, None, :]
+    return maps / maps.sum((1, 2), keepdim=True)
+
+
+def _through_head(head: CoSaliencyHead, features: Tensor, peaks: Tensor) -> Tensor:
+    """A one at each of the peaks (K, 2) of the score map -> what each feature cell gets, (K, C, h, w)."""
+    seeds = features.new_zeros(len(peaks), 1, *features.shape[-2:])
+    seeds[torch.arange(len(peaks)), 0, peaks[:, 0], peaks[:, 1]] = 1
+    return convolution_rule(features, head.score.weight, seeds)
 
 
 def forward_values(net: fx.GraphModule, images: Tensor) -> tuple[Values, Tensor]:
@@ -133,7 +195,7 @@ def _rule_of(node: fx.Node, module: nn.Module, modules: dict[str, nn.Module]) ->
         return _gate if gate else _pass
     if isinstance(module, RECTIFIERS):
         return _gate
-    if isinstance(module, (*PASSED_THROUGH, *SMOOTH_ACTIVATIONS)):
+    if isinstance(module, PASSED_THROUGH):
         return _pass
     raise _no_rule(node, module)
 

@@ -1,0 +1,95 @@
+"""What a fitted network says of each image: its co-saliency and one response map per peak, at any size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .model import CoSaliencyNetwork
+from .peak_backprop import Responses, gaussian_responses, peak_responses, score_peaks
+from .resize import imresize_bicubic
+
+
+@dataclass(frozen=True)
+class ResponseSettings:
+    """kind: "backprop" (the paper) or "gaussian" around each peak, `sigma` cells of the grid wide; max_peaks: the
+    highest so many, 0 for all; clip: co-saliency to [0, 1] and responses to >= 0 after resizing, which the code does
+    not; resize: "torch" (antialiased bicubic) or "matlab"."""
+
+    kind: Literal["backprop", "gaussian"] = "backprop"
+    sigma: float = 1.0
+    max_peaks: int = 0
+    clip: bool = False
+    resize: Literal["torch", "matlab"] = "torch"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """cosaliency (H, W) float32 in [0, 1]; responses (K, H, W) float32, not yet multiplied by it, K may be 0; peaks
+    (K, 2): row and column in pixels of H x W; peak_scores (K,): co-saliency at the peak's cell."""
+
+    cosaliency: np.ndarray
+    responses: np.ndarray
+    peaks: np.ndarray
+    peak_scores: np.ndarray
+
+
+class FittedGroup(Sequence):
+    """One :class:`Evidence` per image, computed when it is asked for: responses of a whole group may not fit memory.
+
+    network: in eval mode; pixels (N, 3, S, S) uint8; sizes: (H, W) of each image.
+    """
+
+    def __init__(self, network: CoSaliencyNetwork, pixels: Tensor, sizes: Sequence[tuple[int, int]],
+                 settings: ResponseSettings = ResponseSettings()) -> None:
+        self.network, self.pixels, self.sizes, self.settings = network, pixels, list(sizes), settings
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __getitem__(self, index: int) -> Evidence:
+        return self.evidence(index)
+
+    def evidence(self, index: int, size: tuple[int, int] | None = None) -> Evidence:
+        """What the network says of image `index`, at its own size or at (H, W) `size`."""
+        size, settings = size or self.sizes[index], self.settings
+        found = self._respond(self._image(index))
+        output, peaks = found.output, found.peaks
+        scores = output.score_map[0, 0].sigmoid()[peaks[:, 0], peaks[:, 1]]
+        scale = np.array(size) / np.array(output.score_map.shape[-2:])  # pixels per cell
+        cosaliency = self._resize(output.logits.sigmoid()[0], size)[0]
+        responses = self._resize(found.maps, size) if len(peaks) else np.zeros((0, *size), np.float32)
+        if settings.clip:
+            cosaliency, responses = cosaliency.clip(0, 1), responses.clip(0)
+        return Evidence(cosaliency, responses, (peaks.cpu().numpy() + 0.5) * scale - 0.5, scores.cpu().numpy())
+
+    @torch.no_grad()
+    def features(self, index: int) -> np.ndarray:
+        """Features (C, h, w) of image `index` on the grid."""
+        return self.network.trunk(self._image(index))[0].cpu().numpy()
+
+    def _image(self, index: int) -> Tensor:
+        return self.pixels[index : index + 1].to(self.network.trunk.mean.device).float() / 255
+
+    @torch.no_grad()
+    def _respond(self, image: Tensor) -> Responses:
+        settings = self.settings
+        if settings.kind == "backprop":
+            return peak_responses(self.network, image, settings.max_peaks)
+        output = self.network(image)
+        peaks = score_peaks(output.score_map, settings.max_peaks)
+        stride = self.network.trunk.stride
+        return Responses(output, peaks, gaussian_responses(peaks, stride, image.shape[-2:], settings.sigma * stride))
+
+    def _resize(self, maps: Tensor, size: tuple[int, int]) -> np.ndarray:
+        """(K, S, S) -> (K, *size), bicubic and antialiased."""
+        if self.settings.resize == "matlab":
+            resized = imresize_bicubic(maps.permute(1, 2, 0).cpu().numpy(), size)  # (H, W, K)
+            return np.moveaxis(resized, -1, 0).astype(np.float32)
+        return F.interpolate(maps[None], size=size, mode="bicubic", antialias=True)[0].cpu().numpy()
