@@ -18,12 +18,13 @@ from .resize import imresize_bicubic
 
 @dataclass(frozen=True)
 class ResponseSettings:
-    """kind: "backprop" (the paper) or "gaussian" around each peak, `sigma` cells of the grid wide; max_peaks: the
-    highest so many, 0 for all; clip: co-saliency to [0, 1] and responses to >= 0 after resizing, which the code does
+    """kind: "backprop" (the paper) or "gaussian" around each peak, `sigma` cells of the grid wide; down_to_stride:
+    see `peak_responses`; max_peaks: the highest so many, 0 for all; clip: co-saliency to [0, 1] and responses to >= 0 after resizing, which the code does
     not; resize: "torch" (antialiased bicubic) or "matlab"."""
 
     kind: Literal["backprop", "gaussian"] = "backprop"
     sigma: float = 1.0
+    down_to_stride: int = 1
     max_peaks: int = 0
     clip: bool = False
     resize: Literal["torch", "matlab"] = "torch"
@@ -64,7 +65,8 @@ class FittedGroup(Sequence):
         scores = output.score_map[0, 0].sigmoid()[peaks[:, 0], peaks[:, 1]]
         scale = np.array(size) / np.array(output.score_map.shape[-2:])  # pixels per cell
         cosaliency = self._resize(output.logits.sigmoid()[0], size)[0]
-        responses = self._resize(found.maps, size) if len(peaks) else np.zeros((0, *size), np.float32)
+        maps = found.maps * (found.maps.shape[-1] / self.pixels.shape[-1]) ** 2  # a coarser cell covers more pixels
+        responses = self._resize(maps, size) if len(peaks) else np.zeros((0, *size), np.float32)
         if settings.clip:
             cosaliency, responses = cosaliency.clip(0, 1), responses.clip(0)
         return Evidence(cosaliency, responses, (peaks.cpu().numpy() + 0.5) * scale - 0.5, scores.cpu().numpy())
@@ -81,7 +83,7 @@ class FittedGroup(Sequence):
     def _respond(self, image: Tensor) -> Responses:
         settings = self.settings
         if settings.kind == "backprop":
-            return peak_responses(self.network, image, settings.max_peaks)
+            return peak_responses(self.network, image, settings.max_peaks, down_to_stride=settings.down_to_stride)
         output = self.network(image)
         peaks = score_peaks(output.score_map, settings.max_peaks)
         stride = self.network.trunk.stride

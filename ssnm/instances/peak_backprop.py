@@ -43,7 +43,8 @@ class Responses:
 
 @torch.no_grad()
 def peak_responses(
-    network: CoSaliencyNetwork, image: Tensor, max_peaks: int = 0, peaks: Tensor | None = None, at_once: int = 16
+    network: CoSaliencyNetwork, image: Tensor, max_peaks: int = 0, peaks: Tensor | None = None, down_to_stride: int = 1,
+    at_once: int = 16,
 ) -> Responses:
     """Forward once, find the peaks of the score map, hand all of them down as one batch.
 
@@ -51,17 +52,22 @@ def peak_responses(
         image: (1, 3, H, W) RGB in [0, 1].
         max_peaks: keep so many of the highest; 0: all.
         peaks: (K, 2) to take instead of those of the score map.
+        down_to_stride: 1 for the pixels; 4 stops at a quarter of the side, many times faster, and the maps are then
+            (K, about H / 4, about W / 4).
         at_once: of so many peaks at a time, which bounds the memory.
     """
     values, features = forward_values(network.trunk.net, network.trunk.normalise(image))
     output = network.head(features)
     if peaks is None:
         peaks = score_peaks(output.score_map, max_peaks)
+    least_side = image.shape[-1] // down_to_stride if down_to_stride > 1 else 0
     maps = [
-        backpropagate(network.trunk.net, values, _through_head(network.head, features, some)).sum(1)
-        for some in peaks.split(at_once)
+        backpropagate(
+            network.trunk.net, values, _through_head(network.head, features, some), least_side
+        ).sum(1)
+        for some in peaks.split(at_once)  # an empty one for no peaks at all
     ]
-    return Responses(output, peaks, torch.cat(maps) if len(peaks) else image.new_zeros(0, *image.shape[-2:]))
+    return Responses(output, peaks, torch.cat(maps))
 
 
 def score_peaks(score_map: Tensor, max_peaks: int = 0) -> Tensor:
@@ -113,10 +119,12 @@ def forward_values(net: fx.GraphModule, images: Tensor) -> tuple[Values, Tensor]
     raise AssertionError("a graph ends with its output")
 
 
-def backpropagate(net: fx.GraphModule, values: Values, received: Tensor) -> Tensor:
+def backpropagate(net: fx.GraphModule, values: Values, received: Tensor, least_side: int = 0) -> Tensor:
     """Hand `received` (K, C, h, w) at the output of `net` down to its input: (K, 3, H, W).
 
     values: of :func:`forward_values` on the one image that all K peaks lie in.
+    least_side: stop at the first layer all mass passes through whose map is that wide, (K, C', H', W'); 0: go on to
+        the pixels.
     """
     modules, pending = dict(net.named_modules()), {}
     for node in reversed(net.graph.nodes):
@@ -126,7 +134,7 @@ def backpropagate(net: fx.GraphModule, values: Values, received: Tensor) -> Tens
         mass = pending.pop(node, None)
         if mass is None:
             continue
-        if node.op == "placeholder":
+        if node.op == "placeholder" or (0 < least_side <= mass.shape[-1] and not pending):
             return mass
         if node.op == "call_module":
             rule = _rule_of(node, modules[node.target], modules)
@@ -151,13 +159,12 @@ def convolution_rule(
     lifted = F.pad(x - x.amin((1, 2, 3), keepdim=True), padding)
     positive = weight.clamp(min=0)
     contributions = F.conv2d(lifted, positive, None, stride, 0, dilation, groups)
-    per_unit = torch.where(
-        contributions < LEAST_CONTRIBUTION, 0, received / (contributions.abs() + LEAST_CONTRIBUTION)
-    )
+    per_unit = torch.where(contributions < LEAST_CONTRIBUTION, 0, 1 / (contributions.abs() + LEAST_CONTRIBUTION))
     shape = (len(received), *lifted.shape[1:])
-    back = nn.grad.conv2d_input(shape, positive, per_unit, stride, 0, dilation, groups)
+    back = nn.grad.conv2d_input(shape, positive, received * per_unit, stride, 0, dilation, groups)
     left, _, top, _ = padding
-    return (lifted * back)[..., top : top + x.shape[-2], left : left + x.shape[-1]]
+    inside = (..., slice(top, top + x.shape[-2]), slice(left, left + x.shape[-1]))
+    return back[inside] * lifted[inside]
 
 
 def sum_rule(first: Tensor, second: Tensor, received: Tensor) -> tuple[Tensor, Tensor]:
