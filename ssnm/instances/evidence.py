@@ -18,9 +18,12 @@ from .resize import imresize_bicubic
 
 @dataclass(frozen=True)
 class ResponseSettings:
-    """kind: "backprop" (the paper) or "gaussian" around each peak, `sigma` cells of the grid wide; down_to_stride:
-    see `peak_responses`; max_peaks: the highest so many, 0 for all; clip: co-saliency to [0, 1] and responses to >= 0 after resizing, which the code does
-    not; resize: "torch" (antialiased bicubic) or "matlab"."""
+    """How responses are made, and brought to the size that is asked for.
+
+    kind: "backprop" (the paper) or "gaussian" around each peak, `sigma` cells of the grid wide; down_to_stride: see
+    `peak_responses`; max_peaks: the highest so many, 0 for all; clip: co-saliency to [0, 1] and responses to >= 0 after
+    resizing, which the code does not; resize: "torch" (antialiased bicubic) or "matlab".
+    """
 
     kind: Literal["backprop", "gaussian"] = "backprop"
     sigma: float = 1.0
@@ -77,7 +80,7 @@ class FittedGroup(Sequence):
         return self.network.trunk(self._image(index))[0].cpu().numpy()
 
     def _image(self, index: int) -> Tensor:
-        return self.pixels[index : index + 1].to(self.network.trunk.mean.device).float() / 255
+        return self.pixels[index : index + 1].to(self.network.trunk.device).float() / 255
 
     @torch.no_grad()
     def _respond(self, image: Tensor) -> Responses:

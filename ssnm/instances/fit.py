@@ -7,6 +7,7 @@ alone. Both go through the one training loop of the project, whose checkpoint le
 from __future__ import annotations
 
 import copy
+import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -27,6 +28,8 @@ from .evidence import FittedGroup, ResponseSettings
 from .losses import Form, affinity_loss, co_peak_loss, co_peak_tensors, normalise_features, saliency_loss
 from .model import CoSaliency, CoSaliencyNetwork
 from .pixels import Resizing, group_images, group_priors
+
+METHOD = "deepco3"
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,8 @@ def fit_group(
     inputs = trunk_features(network, pixels) if settings.mode == "fast" else pixels
     model = network.head if settings.mode == "fast" else network
     state = _train_state(model, settings, len(images))
-    identity = {"images": len(images), "seed": seed, "settings": asdict(settings)}
+    identity = {"images": len(images), "pixels": _fingerprint(pixels, targets), "seed": seed,
+                "settings": asdict(settings)}
     if checkpoint is not None and Path(checkpoint).is_file():
         _resume(state, Path(checkpoint), identity)
     batches = (
@@ -118,7 +122,8 @@ def fit_group(
 
     def save(state: TrainState) -> None:
         if checkpoint is not None:
-            save_training(checkpoint, {**state.state_dict(), "group": identity})
+            save_training(checkpoint, {**state.state_dict(), "method": METHOD, "config": {}, "inference": {},
+                                       "group": identity})
 
     per_epoch = math.ceil(len(images) / settings.batch)
     options = LoopOptions(settings.epochs * per_epoch, log_every=per_epoch)
@@ -173,7 +178,7 @@ def batch_indices(images: int, batch: int, seed: int = 0, first_step: int = 0) -
 @torch.no_grad()
 def trunk_features(network: CoSaliencyNetwork, pixels: Tensor, at_once: int = 4) -> Tensor:
     """Features of (N, 3, S, S) uint8 pixels, computed on the network's device and kept there: (N, C, h, w)."""
-    device = network.trunk.mean.device
+    device = network.trunk.device
     return torch.cat([network.trunk(some.to(device).float() / 255) for some in pixels.split(at_once)])
 
 
@@ -196,6 +201,10 @@ def _train_state(model: nn.Module, settings: FitSettings, images: int) -> TrainS
     schedule = Schedule("constant", settings.epochs * per_epoch,
                         reset_every=per_epoch if settings.reset_each_epoch else 0)
     return TrainState(model, optimizer, schedule)
+
+
+def _fingerprint(*pixels: Tensor) -> str:
+    return hashlib.sha256(b"".join(p.numpy().tobytes() for p in pixels)).hexdigest()[:16]
 
 
 def _resume(state: TrainState, path: Path, identity: dict) -> None:

@@ -38,7 +38,7 @@ def group_priors(priors: Sequence[np.ndarray], size: int, resizing: Resizing = "
     for number, prior in enumerate(priors):
         if prior.ndim != 2 or not np.isfinite(prior).all() or prior.min() < 0 or prior.max() > 1:
             raise DataError(f"prior {number}: wanted a map (H, W) of values in [0, 1], got {prior.shape} "
-                            f"{prior.dtype} in [{np.nanmin(prior):.3g}, {np.nanmax(prior):.3g}]")
+                            f"{prior.dtype} from {prior.min():.3g} to {prior.max():.3g}")
     grey = [np.floor(prior * 255.0 + 0.5).astype(np.uint8) for prior in priors]
     return torch.from_numpy(np.stack([_resize(g, size, resizing) for g in grey]))[:, None]
 

@@ -8,17 +8,21 @@ test are then the same function.
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Literal
 
 import timm
 import torch
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.layers import BatchNormAct2d
 from torch import Tensor, fx, nn
 
 from ..errors import CheckpointError, ConfigError
 from ..nn.backbones import load_backbone_weights
+from ..nn.pixels import PixelNormalisation
 from ..nn.vgg import VGG
 from .layer_kinds import ACTIVATIONS, LEAVES
 
+OXFORD_MEAN = (123.68, 116.779, 103.939)
 FC6 = "fc6"
 FC6_PADDING = 3  # keeps the grid of pool5 under the 7x7 kernel
 
@@ -28,22 +32,20 @@ class Trunk(nn.Module):
 
     Args:
         net: (B, 3, H, W) normalised -> (B, channels, H / stride, W / stride).
-        mean, std: per RGB channel, of pixels in [0, 1].
+        normalise: RGB in [0, 1] -> what the first layer sees.
     """
 
-    def __init__(self, net: fx.GraphModule, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    def __init__(self, net: fx.GraphModule, normalise: PixelNormalisation) -> None:
         super().__init__()
-        self.net = net
-        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
+        self.net, self.normalise = net, normalise
         self.train()
         with torch.no_grad():
-            self.channels, side = net(torch.zeros(1, 3, 64, 64, device=self.mean.device)).shape[1:3]
+            self.channels, side = net(torch.zeros(1, 3, 64, 64, device=self.device)).shape[1:3]
         self.stride = 64 // side
 
-    def normalise(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) RGB in [0, 1] -> what the first layer sees."""
-        return (images - self.mean) / self.std
+    @property
+    def device(self) -> torch.device:
+        return self.normalise.mean.device
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) RGB in [0, 1] -> features (B, C, h, w)."""
@@ -54,7 +56,7 @@ class Trunk(nn.Module):
 
 
 def build_trunk(
-    name: str, weights: str = "none", tap: str = "", mean: tuple[float, ...] = (), std: tuple[float, ...] = ()
+    name: str, weights: str = "none", tap: str = "", pixels: Literal["timm", "oxford"] = "timm"
 ) -> Trunk:
     """A trunk from any timm name.
 
@@ -63,7 +65,8 @@ def build_trunk(
         weights: "pretrained" (timm's download), "none" (random), or a .safetensors / .pth file of timm's keys.
         tap: "" for the last map before the global pooling (mobilenetv2_100: 1280 channels at stride 32); "fc6" for
             vgg names (4096 channels on the grid of pool5); else the name of a timm module, e.g. `layer3`.
-        mean, std: of pixels in [0, 1], where the weights want others than timm says.
+        pixels: "timm" as timm says the weights want them, or "oxford" for weights of the original VGG: RGB in 0..255
+            minus their mean.
 
     Raises:
         ConfigError: timm does not know the name, there is no such tap, or it is not after an activation.
@@ -78,9 +81,11 @@ def build_trunk(
     if not _is_after_activation(net):
         raise ConfigError(f"backbone: the features of {name} at tap '{tap}' do not come out of an activation, and "
                           "saliency and correlation want them so; choose the name of one of its activation layers")
+    if pixels == "oxford":
+        return Trunk(net, PixelNormalisation(OXFORD_MEAN, scale=255.0))
     config = timm.get_pretrained_cfg(name)
-    known = (config.mean, config.std) if config else timm.data.constants.IMAGENET_DEFAULT_MEAN_STD
-    return Trunk(net, mean or known[0], std or known[1])
+    mean, std = (config.mean, config.std) if config else (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+    return Trunk(net, PixelNormalisation(mean, std))
 
 
 class _Tracer(fx.Tracer):

@@ -137,7 +137,9 @@ def test_one_co_peak_of_an_outer_product():
     assert tensor[peaks].item() == pytest.approx(0.81)
 
 
-@pytest.mark.parametrize("mean, code, paper", [(0.0, 0.6931472, None), (0.5, 0.4740770, 0.6931472), (1.0, 0.3132617, 0)])
+@pytest.mark.parametrize("mean, code, paper", [
+    (0.0, 0.6931472, None), (0.5, 0.4740770, 0.6931472), (1.0, 0.3132617, 0),
+])  # fmt: skip
 def test_the_two_forms_of_the_co_peak_loss(mean, code, paper):
     tensor = torch.full((1, 2, 2, 2, 2), mean, dtype=torch.float64)
     assert co_peak_loss(tensor).item() == pytest.approx(code, abs=1e-7)
