@@ -33,6 +33,7 @@ setup(
     extras_require={
         "dev": ["pytest>=8", "ruff>=0.6", "scikit-learn>=1.4", "selenium>=4.20"],
         "cosal": ["pysodmetrics>=1.4.2"],
+        "video": ["av>=12.0"],
         "tensorboard": ["tensorboard>=2.16"],
         "notebooks": ["ipykernel>=6.29", "nbclient>=0.10", "nbformat>=5.10"],
     },

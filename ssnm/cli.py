@@ -14,6 +14,7 @@ COMMANDS = {
     "train": "train a model from a YAML config",
     "test": "segment a test set, write maps, score them",
     "segment": "segment your own photographs",
+    "video": "follow objects through a video, given their first mask",
     "score": "score a folder of maps against ground truth",
     "group-use": "does a model use the group? images with objects of two kinds",
     "report": "one HTML page to look at every result",

@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     import torch
 
 ASSETS = Path(__file__).parent / "assets"
-SHIPPED = {"default": ASSETS / "ssnm_mobilenetv2.safetensors"}  # reserved names -> file
+SHIPPED = {  # reserved names -> file
+    "default": ASSETS / "ssnm_mobilenetv2.safetensors",
+    "video": ASSETS / "osmn_small.safetensors",
+}
 
 
 def from_pretrained(path: str | Path | None = None, device: "str | torch.device | None" = None) -> Any:

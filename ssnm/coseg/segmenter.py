@@ -8,6 +8,7 @@ from typing import Sequence
 import torch
 
 from ..engine.checkpoint import ModelFile
+from ..errors import ConfigError
 from .files import Inference, model_from_file
 from .predict import ImageLike, Predictor
 from .segmentation import Segmentation
@@ -39,6 +40,15 @@ class CoSegmenter:
         prediction = self.predictor.predict(images)
         rule = self.threshold if threshold is None else threshold
         return Segmentation(list(images), prediction, self.labels, rule)
+
+    def propagate(self, *args, **kwargs):
+        """Not of this model.
+
+        Raises:
+            ConfigError: always; the message says what to call.
+        """
+        raise ConfigError("propagate is of video models (ssnm.from_pretrained('video')); this one finds what images "
+                          "have in common: segment(images)")  # fmt: skip
 
 
 def load(file: ModelFile, path: Path, device: torch.device) -> CoSegmenter:

@@ -106,7 +106,7 @@ def _decoded(container, path: Path) -> Iterator:
     av = import_av()
     try:
         yield from container.decode(video=0)
-    except av.FFmpegError as error:
+    except av.error.FFmpegError as error:
         raise DataError(f"{path}: cannot be decoded as a video ({error}); convert it or cut it into images") from None
 
 
@@ -116,7 +116,7 @@ def _open_video(path: Path):
     av = import_av()
     try:
         container = av.open(str(path))
-    except av.FFmpegError as error:
+    except av.error.FFmpegError as error:
         raise DataError(f"{path}: cannot be read as a video ({error}); give images or a video file") from None
     if not container.streams.video:
         container.close()
