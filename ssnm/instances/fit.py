@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from ..engine.checkpoint import load_training, save_training
 from ..engine.loop import LoopOptions, NonFiniteLoss, TrainState, train
 from ..engine.schedule import Schedule
-from ..errors import CheckpointError, DataError, TrainingError
+from ..errors import CheckpointError, ConfigError, DataError, TrainingError
 from .adam import UncorrectedAdam
 from .evidence import FittedGroup, ResponseSettings
 from .losses import Form, affinity_loss, co_peak_loss, co_peak_tensors, normalise_features, saliency_loss
@@ -97,6 +97,7 @@ def fit_group(
 
     Raises:
         DataError: no images, or priors that do not fit them.
+        ConfigError: the size is no multiple of the network's stride.
         CheckpointError: `checkpoint` is of another group or other settings.
         TrainingError: the loss is not a number.
         KeyboardInterrupt: a signal asked to stop; `checkpoint` holds what there is.
@@ -104,6 +105,9 @@ def fit_group(
     if not images or len(images) != len(priors):
         raise DataError(f"fitting wants at least one image and one prior for each, got {len(images)} images and "
                         f"{len(priors)} priors")
+    if settings.size % network.trunk.stride:
+        raise ConfigError(f"fit.size must be a multiple of {network.trunk.stride}, the stride of the backbone, got "
+                          f"{settings.size}")  # fmt: skip
     device = torch.device(device or "cpu")
     network = copy.deepcopy(network).to(device)
     pixels = group_images(images, settings.size, settings.resize)
@@ -131,7 +135,7 @@ def fit_group(
         finished = train(state, batches, lambda batch: model(batch.images), group_losses(settings.losses), options,
                          on_log=on_log, save=save)
     except NonFiniteLoss as error:
-        raise TrainingError(f"fitting the group failed: {error}; a smaller instances.fit.lr may help") from error
+        raise TrainingError(f"fitting the group failed: {error}; a smaller fit.lr may help") from error
     if not finished:
         raise KeyboardInterrupt
     return FittedGroup(network.eval(), pixels, [image.shape[:2] for image in images], responses)

@@ -101,7 +101,7 @@ def _timm_graph(name: str, weights: str, tap: str) -> fx.GraphModule:
     except Exception as error:  # timm and the hub's client raise many types
         line = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise CheckpointError(f"weights of {name} could not be downloaded ({line}); connect to the internet, or give "
-                              "a local file with instances.backbone.weights, or none for random ones") from error
+                              "a local file with model.backbone.weights, or none for random ones") from error
     if weights not in ("pretrained", "none"):
         load_backbone_weights(model, weights)
     try:

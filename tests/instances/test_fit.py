@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from ssnm.errors import CheckpointError, DataError, TrainingError
+from ssnm.errors import CheckpointError, ConfigError, DataError, TrainingError
 from ssnm.instances.evidence import FittedGroup, ResponseSettings
 from ssnm.instances.fit import FitBatch, FitSettings, LossSettings, batch_indices, fit_group, group_losses
 from ssnm.instances.model import CoSaliency, CoSaliencyHead, CoSaliencyNetwork
@@ -169,6 +169,11 @@ def test_a_checkpoint_of_another_group_is_refused(network, tmp_path):
 def test_what_cannot_be_fitted_is_one_clear_line(network, images, priors, words):
     with pytest.raises(DataError, match=words):
         fit_group(network, images, priors, FAST)
+
+
+def test_a_size_that_the_stride_does_not_divide_is_refused(network):
+    with pytest.raises(ConfigError, match="multiple of 32"):
+        fit_group(network, *group(2), FitSettings(mode="fast", size=100))
 
 
 def test_a_loss_that_is_no_number_is_told(network):
