@@ -24,8 +24,12 @@ COMMANDS = {
     "convert": "the authors' checkpoint -> model file of this package",
 }
 
+VIDEO_SETS = ("davis2016", "davis2017", "youtube_objects", "youtube_vos", "video_folder")
 # Commands whose options depend on the value of one of them: that option, and value -> module of ssnm/commands.
-VARIANTS = {"score": ("--task", {"coseg": "score", "video": "score_video"})}
+VARIANTS = {
+    "score": ("--task", {"coseg": "score", "video": "score_video"}),
+    "test": ("--dataset", dict.fromkeys(VIDEO_SETS, "test_video")),
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

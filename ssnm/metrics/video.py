@@ -106,9 +106,19 @@ def score_videos(
         DataError: unusable masks, masks of two sizes, an id that the truth does not have, too few frames.
         ConfigError: an unknown protocol or split.
     """
+    return score_sequences(pred_dir, find_truth(truth_dir, split), protocol, allow_missing, workers)
+
+
+def score_sequences(
+    pred_dir: str | Path,
+    truth: TruthFolders,
+    protocol: str = "davis",
+    allow_missing: bool = False,
+    workers: int | None = None,
+) -> VideoScores:
+    """As :func:`score_videos`, for sequences whose folders are known."""
     if protocol not in PROTOCOLS:
         raise ConfigError(f"--protocol {protocol}: for videos one of {', '.join(PROTOCOLS)} is needed")
-    truth = find_truth(truth_dir, split)
     if protocol == "osmn":
         protocol = "osmn:youtube" if truth.layout == "youtube_objects" else "osmn:davis"
     pairs, extra = pair_sequences(truth, pred_dir)
@@ -120,7 +130,7 @@ def score_videos(
         results = list(pool.map(scorer.score, pairs))
     objects = tuple(score for scores, _ in results for score in scores)
     if not objects:
-        raise DataError(f"{truth_dir}: no first frame shows an object, so there is nothing to score")
+        raise DataError(f"{', '.join(p.name for p in pairs)}: no first frame shows an object; nothing to score")
     notes += [note for _, own in results for note in own]
     return VideoScores(protocol, objects, tuple(notes), _describe(protocol, truth, len(pairs)), _dataset(truth))
 
@@ -144,8 +154,9 @@ class _SequenceScorer:
         later: set[int] = set()
         values = [self._frame(frame, ids, later) for frame in frames]  # (T, objects, 2)
         if later:
-            notes.append(f"{pair.name}: ids {shorten([str(i) for i in sorted(later)])} come after the first true frame; "
-                         "as the official tool has it, they are not scored")  # fmt: skip
+            known = shorten([str(i) for i in sorted(later)])
+            notes.append(f"{pair.name}: ids {known} come after the first true frame; as the official tool has it, they "
+                         "are not scored")  # fmt: skip
         names = tuple(f.name for f in frames)
         scores = [
             ObjectScore(pair.name, i, names, tuple(v[n][0] for v in values), tuple(v[n][1] for v in values))

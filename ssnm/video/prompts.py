@@ -6,7 +6,7 @@ passed over.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Union
@@ -68,7 +68,7 @@ def prompts_from(mask: MaskLike) -> Prompts:
     for index in given:
         if isinstance(index, bool) or not isinstance(index, (int, np.integer)) or index < 0:
             raise DataError(f"masks by frame number, 0 or more, were expected, got the key {index!r}")
-    return starts_only({int(i): as_ids(given[i], f"mask of frame {i}") for i in given})
+    return starts_only((int(i), as_ids(given[i], f"mask of frame {i}")) for i in sorted(given))
 
 
 def read_prompts(path: str | Path, frame_names: list[str] | None = None) -> Prompts:
@@ -84,7 +84,7 @@ def read_prompts(path: str | Path, frame_names: list[str] | None = None) -> Prom
     if not path.is_dir():
         if not path.exists():
             raise MissingFileError(f"{path}: no such mask; a picture of ids, or a folder of them, was expected")
-        return starts_only({0: read_ids(path)}, read_palette(path), str(path))
+        return starts_only([(0, read_ids(path))], read_palette(path), str(path))
     files = images_by_stem(path)
     if not files:
         raise DataError(f"{path}: no mask in this folder; the mask of the first frame was expected")
@@ -92,21 +92,27 @@ def read_prompts(path: str | Path, frame_names: list[str] | None = None) -> Prom
     ordered = sorted(files, key=natural_key)
     palettes = (read_palette(files[stem]) for stem in ordered)
     palette = next((p for p in palettes if p is not None), None)
-    return starts_only({numbers[stem]: read_ids(files[stem]) for stem in ordered}, palette, str(path))
+    ordered.sort(key=numbers.__getitem__)
+    return starts_only(((numbers[stem], read_ids(files[stem])) for stem in ordered), palette, str(path))
 
 
-def starts_only(masks: Mapping[int, np.ndarray], palette: bytes | None = None, name: str = "mask") -> Prompts:
+def starts_only(
+    masks: Iterable[tuple[int, np.ndarray]], palette: bytes | None = None, name: str = "mask"
+) -> Prompts:
     """Keep of every id the first frame that shows it.
+
+    Args:
+        masks: (frame number, ids (H, W) uint8), in the order of frames; each may be read when it is asked for.
 
     Raises:
         DataError: no object at all.
     """
     known: set[int] = set()
     starts: dict[int, np.ndarray] = {}
-    for index in sorted(masks):
-        new = [i for i in ids_in(masks[index]) if i not in known]
+    for index, mask in masks:
+        new = [i for i in ids_in(mask) if i not in known]
         if new:
-            starts[index] = np.where(np.isin(masks[index], new), masks[index], 0).astype(np.uint8)
+            starts[index] = np.where(np.isin(mask, new), mask, 0).astype(np.uint8)
             known.update(new)
     if not starts:
         raise DataError(f"{name}: shows no object; every pixel is background, so there is nothing to follow")

@@ -1,6 +1,5 @@
 """The roll-out: what is yielded, what is fed back, what is computed how often."""
 
-import gc
 import warnings
 import weakref
 
@@ -125,22 +124,18 @@ def test_an_object_of_one_pixel_runs_with_a_warning(segmenter, clip):
 
 def test_frames_may_come_from_a_generator_and_none_is_kept(segmenter, clip):
     frames, masks = clip(count=12)
-    alive = []
-
-    class Tracked(np.ndarray):
-        pass
+    taken, alive = [], []
 
     def source():
-        for frame in frames:
-            tracked = frame.copy().view(Tracked)
-            alive.append(weakref.ref(tracked))
-            yield tracked
-            del tracked
+        for number, frame in enumerate(frames):
+            taken.append(number)
+            yield frame
 
-    for result in segmenter.propagate(source(), masks[0]):
-        result = None  # noqa: F841
-        gc.collect()
-        assert sum(ref() is not None for ref in alive) <= 2
+    for number, result in enumerate(segmenter.propagate(source(), masks[0])):
+        assert taken[-1] == number  # one frame is read when one result is asked for
+        alive += [weakref.ref(result.image), weakref.ref(result)]
+        del result
+        assert sum(ref() is not None for ref in alive) <= 2  # the generator's own last frame
 
 
 def test_own_feedback_lets_maps_overlap_and_merged_feedback_does_not(network, clip):
