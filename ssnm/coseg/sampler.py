@@ -48,8 +48,8 @@ class GroupDraw:
 class GroupMix:
     """How much of the training makes single images useless (see docs/training.md).
 
-    real: share of group pairs that hold the same two-category images once in a group of each category.
-    pasted: share of group pairs made two-category by pasting an object of the other category.
+    real: share of the groups, two by two, that hold the same two-category images, once in a group of each category.
+    pasted: share of the groups, two by two, made two-category by pasting an object of the other category.
     distractor: probability that a distractor object of an unrelated category is pasted into an image of an
         ordinary slot.
     shared: how many of the images two paired groups share.
@@ -71,6 +71,9 @@ class GroupMix:
 class GroupDrawer:
     """Draws groups from a pool. All randomness comes from the generator that is handed in.
 
+    What a draw looks up (the images of a category as an array, which image shows what) is laid out once: the draws
+    run in the main process of every rank, while a device waits.
+
     Args:
         balance: categories are drawn with probability proportional to size**p: "uniform" p=0, "sqrt" p=1/2,
             "size" p=1.
@@ -89,29 +92,34 @@ class GroupDrawer:
                 f"groups of {group_size} images were asked for, but the largest category, '{largest}', has "
                 f"{len(pool.members[largest])}; lower data.group_size or add images"
             )
-        usable = set(self.categories)
-        self.pairs = [p for p in pool.pairs if set(p) <= usable]
+        self._column = {c: k for k, c in enumerate(self.categories)}
+        self.pairs = [p for p in pool.pairs if set(p) <= set(self.categories)]
         self._p = self._weights([len(pool.members[c]) for c in self.categories])
         self._pair_p = self._weights([len(pool.pairs[p]) for p in self.pairs]) if self.pairs else None
-        self._categories_of = {n: frozenset(pool.item(n).categories) for n in pool.ids}
+        self._members = {c: np.asarray(pool.members[c]) for c in self.categories}
+        self._shows = np.zeros((max(pool.ids) + 1, len(self.categories)), dtype=bool)  # image number x category
+        for category, ids in self._members.items():
+            self._shows[ids, self._column[category]] = True
 
     def _weights(self, sizes: Sequence[int]) -> np.ndarray:
         weights = np.asarray(sizes, dtype=np.float64) ** self.power
         return weights / weights.sum()
 
     def draw(self, rng: np.random.Generator, groups: int) -> list[GroupDraw]:
-        """`groups` groups; neighbours (0, 1), (2, 3), ... may be a contrast pair."""
+        """`groups` groups. Neighbours (0, 1), (2, 3), ... are a contrast pair or two ordinary groups, drawn once for
+        both; an odd last group is ordinary."""
         draws: list[GroupDraw] = []
         while len(draws) < groups:
-            kind, room = rng.random(), groups - len(draws) >= 2
-            real, pasted = kind < self.mix.real, self.mix.real <= kind < self.mix.real + self.mix.pasted
-            if real and room and self.pairs:
+            kind, pair = rng.random(), len(draws) + 1 < groups
+            if pair and self.pairs and kind < self.mix.real:
                 draws += self._real_pair(rng)
-            elif pasted and room and len(self.categories) > 1:
+            elif pair and len(self.categories) > 1 and self.mix.real <= kind < self.mix.real + self.mix.pasted:
                 draws += self._pasted_pair(rng)
             else:
-                taken = {d.category for d in draws}
-                draws.append(self._ordinary(rng, taken))
+                draws.append(self._ordinary(rng, draws))
+                if pair:
+                    rng.random()  # a number per ordinary group: without a mix the draws are those of version 0.1
+                    draws.append(self._ordinary(rng, draws))
         return draws
 
     def contrasts(self, rng: np.random.Generator, limit: int) -> list[tuple[GroupDraw, GroupDraw]]:
@@ -119,7 +127,7 @@ class GroupDrawer:
         categories (by name) that have enough images; see "group use" in docs/evaluation.md."""
         candidates = []
         for item in sorted({i for pair in self.pairs for i in self.pool.pairs[pair]}):
-            own = sorted(c for c in self._categories_of[item] if c in set(self.categories))
+            own = sorted(c for c in self.pool.item(item).categories if c in self._column)
             candidates.append((item, own[0], own[1]))
         chosen = [candidates[i] for i in sorted(rng.permutation(len(candidates))[:limit])]
         return [self._contrast(rng, *candidate) for candidate in chosen]
@@ -128,13 +136,14 @@ class GroupDrawer:
         shared = Slot(item, _seed(rng))
         draws = []
         for own, other in ((first, second), (second, first)):
-            others = self._choose(rng, own, self.group_size - 1, other, {item})
+            others = self._choose(rng, own, self.group_size - 1, other, [item])
             draws.append(GroupDraw(own, (shared, *(Slot(i, _seed(rng)) for i in others))))
         return draws[0], draws[1]
 
-    def _ordinary(self, rng: np.random.Generator, taken: set[str]) -> GroupDraw:
+    def _ordinary(self, rng: np.random.Generator, draws: Sequence[GroupDraw]) -> GroupDraw:
         """A group of one category, another one than the batch already has where there are enough."""
-        p = np.array([0.0 if c in taken else w for c, w in zip(self.categories, self._p)])
+        p = self._p.copy()
+        p[[self._column[draw.category] for draw in draws]] = 0
         p = p / p.sum() if p.sum() > 0 else self._p
         category = self.categories[rng.choice(len(self.categories), p=p)]
         return GroupDraw(category, tuple(self._slots(rng, category, self.group_size)))
@@ -158,52 +167,53 @@ class GroupDrawer:
 
     def _complete(self, rng: np.random.Generator, own: str, other: str, shared: list[Slot]) -> GroupDraw:
         """Fill the group of `own` with images that do not show `other`, where there are enough."""
-        used = {slot.item for slot in shared}
-        rest = self._slots(rng, own, self.group_size - len(shared), other, used)
+        rest = self._slots(rng, own, self.group_size - len(shared), other, [slot.item for slot in shared])
         slots = [*shared, *rest]
         return GroupDraw(own, tuple(slots[i] for i in rng.permutation(len(slots))))
 
     def _slots(
-        self,
-        rng: np.random.Generator,
-        category: str,
-        count: int,
-        without: str | None = None,
-        used: set[int] | frozenset[int] = frozenset(),
+        self, rng: np.random.Generator, category: str, count: int, without: str | None = None, used: Sequence[int] = ()
     ) -> list[Slot]:
         slots = []
         for item in self._choose(rng, category, count, without, used):
-            paste = None
-            if rng.random() < self.mix.distractor:
-                present = self._categories_of[item] | {category, without}
-                others = [c for c in self.categories if c not in present]
-                if others:
-                    kind = others[rng.integers(len(others))]
-                    donor = int(rng.choice(self.pool.members[kind]))
-                    paste = Paste(donor, kind, _seed(rng))
+            pasted = rng.random() < self.mix.distractor
+            paste = self._distractor(rng, item, {category, without} - {None}) if pasted else None
             slots.append(Slot(item, _seed(rng), paste))
         return slots
 
+    def _distractor(self, rng: np.random.Generator, item: int, unwanted: set[str]) -> Paste | None:
+        """An object of a category that image `item` does not show and that is not `unwanted`, if there is one."""
+        present = self._shows[item].copy()
+        present[[self._column[c] for c in unwanted]] = True
+        others = np.flatnonzero(~present)
+        if not len(others):
+            return None
+        kind = self.categories[others[rng.integers(len(others))]]
+        return Paste(int(rng.choice(self._members[kind])), kind, _seed(rng))
+
     def _choose(
-        self,
-        rng: np.random.Generator,
-        category: str,
-        count: int,
-        without: str | None = None,
-        used: set[int] | frozenset[int] = frozenset(),
+        self, rng: np.random.Generator, category: str, count: int, without: str | None = None, used: Sequence[int] = ()
     ) -> list[int]:
         """`count` images of `category`, not in `used`, preferably without the category `without`."""
-        ids = [i for i in self.pool.members[category] if i not in used]
-        clean = [i for i in ids if without not in self._categories_of[i]]
-        ids = clean if len(clean) >= count else ids or self.pool.members[category]
-        return [int(i) for i in rng.choice(ids, count, replace=len(ids) < count)]
+        ids = everything = self._members[category]
+        if len(used):
+            ids = ids[~np.isin(ids, used)]
+        clean = ids if without is None else ids[~self._shows[ids, self._column[without]]]
+        if len(clean) >= count:
+            ids = clean
+        elif not len(ids):
+            ids = everything
+        return rng.choice(ids, count, replace=len(ids) < count).tolist()
 
 
 class StepSampler(Sampler[list[GroupDraw]]):
     """Yields the groups of one step after the other, from `start` to `stop`; a batch sampler for a DataLoader.
 
     Each step gives `accumulate` micro-batches to each of `world` processes; together they hold exactly the
-    groups that one process would draw.
+    groups that one process would draw. The two groups of a pair stay in one micro-batch of one process.
+
+    Raises:
+        ConfigError: the groups cannot be shared equally, or not without parting pairs.
     """
 
     def __init__(
@@ -221,6 +231,12 @@ class StepSampler(Sampler[list[GroupDraw]]):
             raise ConfigError(
                 f"train.batch_groups={groups} cannot be shared equally by {world} processes x {accumulate} "
                 "micro-batches"
+            )
+        mix, share = drawer.mix, groups // (world * accumulate)
+        if (mix.real or mix.pasted) and share % 2:
+            raise ConfigError(
+                f"data.mix.real and data.mix.pasted draw groups in pairs: train.batch_groups must be a multiple of 2 x "
+                f"processes x train.accumulate = {2 * world * accumulate}, got {groups}; change it, or set both to 0"
             )
         self.drawer, self.groups, self.seed = drawer, groups, seed
         self.start, self.stop = start, stop

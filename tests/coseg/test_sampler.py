@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ssnm.coseg.pool import ImagePool
-from ssnm.coseg.sampler import GroupDrawer, GroupMix, StepSampler
+from ssnm.coseg.sampler import GroupDraw, GroupDrawer, GroupMix, Paste, Slot, StepSampler
 from ssnm.data.procedural import ProceduralSource
 from ssnm.data.records import Item
 from ssnm.errors import ConfigError, DataError
@@ -33,7 +33,7 @@ def draws(pool: ImagePool, groups: int, seed: int = 0, group_size: int = 4, bala
     return drawer.draw(np.random.default_rng(seed), groups)
 
 
-def sampler(pool: ImagePool, start: int = 0, stop: int = 5, seed: int = 7, groups: int = 4, **options) -> StepSampler:
+def sampler(pool: ImagePool, start: int = 0, stop: int = 5, seed: int = 7, groups: int = 8, **options) -> StepSampler:
     drawer = GroupDrawer(pool, 4, mix=GroupMix(real=0.3, pasted=0.3, distractor=0.3))
     return StepSampler(drawer, groups, seed, start, stop, **options)
 
@@ -59,16 +59,35 @@ def test_processes_and_micro_batches_partition_the_step(pool, world, accumulate)
     whole = list(sampler(pool))
     shards = [list(sampler(pool, rank=rank, world=world, accumulate=accumulate)) for rank in range(world)]
     assert {len(shard) for shard in shards} == {5 * accumulate}
+    assert all(len(part) % 2 == 0 and shares_whole_pairs(part) for shard in shards for part in shard)
     assert len(sampler(pool, world=world, accumulate=accumulate)) == 5 * accumulate
     for step in range(5):
         parts = [shards[r][step * accumulate + part] for part in range(accumulate) for r in range(world)]
         assert [draw for part in parts for draw in part] == whole[step]
 
 
-@pytest.mark.parametrize("options", [dict(world=3), dict(accumulate=8), dict(world=2, accumulate=4)])
+def shares_whole_pairs(draws: list[GroupDraw]) -> bool:
+    """Images that two groups have in common are those of neighbours (0, 1), (2, 3), ..."""
+    common = {(i, j) for i, a in enumerate(draws) for j, b in enumerate(draws) if i < j and set(a.slots) & set(b.slots)}
+    return common <= {(i, i + 1) for i in range(0, len(draws), 2)}
+
+
+@pytest.mark.parametrize("options", [dict(world=3), dict(accumulate=16), dict(world=4, accumulate=4)])
 def test_groups_that_cannot_be_shared_equally_are_refused(pool, options):
-    with pytest.raises(ConfigError, match="train.batch_groups=4 cannot be shared equally"):
+    with pytest.raises(ConfigError, match="train.batch_groups=8 cannot be shared equally"):
         sampler(pool, **options)
+
+
+@pytest.mark.parametrize("options", [dict(world=8), dict(accumulate=8), dict(world=2, accumulate=4), dict(groups=3)])
+def test_a_share_that_would_part_the_groups_of_a_pair_is_refused(pool, options):
+    multiple = 2 * options.get("world", 1) * options.get("accumulate", 1)
+    with pytest.raises(ConfigError, match=f"must be a multiple of 2 x processes x train.accumulate = {multiple}, got"):
+        sampler(pool, **options)
+
+
+def test_without_pairs_a_process_may_have_any_number_of_groups(pool):
+    drawer = GroupDrawer(pool, 4, mix=GroupMix(distractor=0.3))
+    assert [len(part) for part in StepSampler(drawer, 3, 0, 0, 2, rank=1, world=3)] == [1, 1]
 
 
 # Ordinary groups
@@ -159,13 +178,20 @@ def test_pairs_share_no_more_images_than_a_group_has(pool, mix, group_size):
         assert len(draw.slots) == group_size
 
 
-def test_the_shares_of_the_mix_are_kept(pool):
-    batch = draws(pool, 4000, real=0.3, pasted=0.2)
-    pasted = sum(any(s.paste for s in d.slots) for d in batch)
-    pairs = sum(bool(set(a.slots) & set(b.slots)) for a, b in zip(batch, batch[1:]))
-    # Of n draws a share 0.5 makes two groups and 0.5 one: 4000 groups are about 2667 draws.
-    assert pasted / 2 == pytest.approx(2667 * 0.2, rel=0.15)
-    assert pairs == pytest.approx(2667 * 0.5, rel=0.1)
+@pytest.mark.parametrize("real, pasted", [(0.1, 0.0), (0.3, 0.2), (0.0, 0.5)])
+@pytest.mark.parametrize("batch", [2, 10])
+def test_the_shares_of_the_mix_are_shares_of_groups(pool, real, pasted, batch):
+    drawer, rng = GroupDrawer(pool, 4, mix=GroupMix(real=real, pasted=pasted)), np.random.default_rng(0)
+    counts, groups = Counter(), 2000
+    for _ in range(groups // batch):
+        draws = drawer.draw(rng, batch)
+        assert shares_whole_pairs(draws)
+        for first, second in zip(draws[::2], draws[1::2]):
+            common = set(first.slots) & set(second.slots)
+            counts["pasted" if any(slot.paste for slot in common) else "real" if common else "ordinary"] += 2
+    deviation = 2 * (groups / 2 * 0.25) ** 0.5  # of a count of groups that come in pairs, at most
+    assert counts["real"] == pytest.approx(groups * real, abs=3.5 * deviation)
+    assert counts["pasted"] == pytest.approx(groups * pasted, abs=3.5 * deviation)
 
 
 def test_an_odd_last_group_is_no_half_pair(pool):
@@ -204,3 +230,60 @@ def test_impossible_shares_are_refused(mix):
 def test_augmentation_seeds_differ_between_slots(pool):
     seeds = [slot.seed for draw in draws(pool, 50) for slot in draw.slots]
     assert len(set(seeds)) == len(seeds)
+
+
+# The draws of the slow form
+
+
+class LiteralDrawer(GroupDrawer):
+    """The choice of images and categories as version 0.1 wrote it, list by list."""
+
+    def _ordinary(self, rng, draws):
+        taken = {d.category for d in draws}
+        p = np.array([0.0 if c in taken else w for c, w in zip(self.categories, self._p)])
+        p = p / p.sum() if p.sum() > 0 else self._p
+        category = self.categories[rng.choice(len(self.categories), p=p)]
+        return GroupDraw(category, tuple(self._slots(rng, category, self.group_size)))
+
+    def _slots(self, rng, category, count, without=None, used=()):
+        slots = []
+        for item in self._choose(rng, category, count, without, used):
+            paste = None
+            if rng.random() < self.mix.distractor:
+                present = {*self.pool.item(item).categories, category, without}
+                others = [c for c in self.categories if c not in present]
+                if others:
+                    kind = others[rng.integers(len(others))]
+                    donor = int(rng.choice(self.pool.members[kind]))
+                    paste = Paste(donor, kind, int(rng.integers(2**63)))
+            slots.append(Slot(item, int(rng.integers(2**63)), paste))
+        return slots
+
+    def _choose(self, rng, category, count, without=None, used=()):
+        ids = [i for i in self.pool.members[category] if i not in used]
+        clean = [i for i in ids if without not in self.pool.item(i).categories]
+        ids = clean if len(clean) >= count else ids or self.pool.members[category]
+        return [int(i) for i in rng.choice(ids, count, replace=len(ids) < count)]
+
+
+@pytest.mark.parametrize("mix", [{}, dict(distractor=0.5), dict(real=0.4, pasted=0.4, distractor=0.4),
+                                 dict(real=1.0, shared=9), dict(pasted=1.0, shared=3, distractor=1.0)])  # fmt: skip
+@pytest.mark.parametrize("group_size, balance", [(1, "size"), (5, "sqrt"), (20, "uniform")])
+def test_draws_from_arrays_are_those_of_lists(pool, mix, group_size, balance):
+    few = ImagePool(pool.sources, ids=pool.ids[1::2])  # numbers with gaps, categories that run out of images
+    drawers = [cls(few, group_size, balance, GroupMix(**mix)) for cls in (GroupDrawer, LiteralDrawer)]
+    for step in range(8):
+        fast, slow = (drawer.draw(np.random.default_rng([3, step]), 7) for drawer in drawers)
+        assert fast == slow
+    fast, slow = (drawer.contrasts(np.random.default_rng(1), 10) for drawer in drawers)
+    assert fast == slow and len(fast) > 5
+
+
+def test_without_a_mix_a_seed_gives_the_groups_of_version_0_1(pool):
+    """One number, of no use, before each group: the kind of group that version 0.1 drew there."""
+    literal = LiteralDrawer(pool, 4)
+    rng, wanted = np.random.default_rng(5), []
+    for _ in range(5):
+        rng.random()
+        wanted.append(literal._ordinary(rng, wanted))
+    assert GroupDrawer(pool, 4).draw(np.random.default_rng(5), 5) == wanted
