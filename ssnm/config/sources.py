@@ -25,21 +25,26 @@ class VocSourceConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessedSourceConfig:
-    """root/image/<class>/*, root/groundtruth/<class>/*."""
+    """root/image/<class>/*, root/groundtruth/<class>/*. classes: only these folders; empty: all. partial: an image is
+    annotated for the class of its folder alone, so that it is no example without another."""
 
     type: Literal["processed"] = "processed"
     root: str
+    classes: tuple[str, ...] = ()
+    partial: bool = False
     name: str = "processed"
     store: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CocoSegSourceConfig:
-    """An index made by `ssnm datasets coco-seg` and the folder of its images."""
+    """An index made by `ssnm datasets coco-seg` and the folder of its images. partial: only the categories of the
+    index are annotated in its images, so that they are no examples without another."""
 
     type: Literal["coco_seg"] = "coco_seg"
     index: str
     images: str
+    partial: bool = False
     name: str = "coco"
     store: str = ""
 

@@ -16,10 +16,12 @@ from ..config.sources import SourceConfig
 from ..data.augment import Augmentation
 from ..data.coco_source import CocoSegSource
 from ..data.folders import ProcessedSource, VocSource
+from ..data.partial import PartiallyAnnotated
 from ..data.procedural import ProceduralSource
 from ..data.procedural_kinds import KINDS, SEEN_KINDS, UNSEEN_KINDS
 from ..data.records import BadImage, Source
 from ..data.store import StoreSource
+from ..data.teacher import Taught, TeacherMaps
 from ..data.voc import VOC_CLASSES
 from ..engine.distributed import Processes
 from ..engine.schedule import Schedule
@@ -62,7 +64,9 @@ def build_model(config: AnyModelConfig, num_categories: int, weights: str | None
         backbone,
         num_categories,
         dim=config.dim,
-        spatial=SpatialModulator(spatial.orientation, spatial.scale) if spatial.enabled else None,
+        spatial=SpatialModulator(spatial.orientation, spatial.scale, spatial.maps, spatial.trains_maps)
+        if spatial.enabled
+        else None,
         semantic=dict(
             image_dim=semantic.image_dim,
             group_dim=semantic.group_dim,
@@ -76,6 +80,7 @@ def build_model(config: AnyModelConfig, num_categories: int, weights: str | None
         fusion_activation=config.fusion_activation,
         level_activation=config.level_activation,
         head_activation=config.head_activation,
+        level_norm=config.level_norm,
     )
 
 
@@ -85,7 +90,10 @@ def build_criterion(
     """The losses of a config; batch-wide terms cover the share of every process."""
     if isinstance(config, ReleaseLossConfig):
         return ReleaseCriterion(processes.mean)
-    return CosegCriterion(config.spa, config.sem, config.seg, config.dice, config.weighting, config.spa_reduction)
+    return CosegCriterion(
+        config.spa, config.sem, config.seg, config.dice, config.weighting, config.spa_reduction, config.teacher,
+        config.teacher_on,
+    )
 
 
 def backbone_weights(config: Config) -> str:
@@ -99,7 +107,11 @@ def build_source(config: SourceConfig, data: DataConfig) -> Source:
     if config.type == "store":
         return StoreSource(resolve(data.root, config.root), (data.size, data.size))
     source = build_file_source(config, data)
-    return StoreSource(resolve(data.root, config.store), (data.size, data.size), source) if config.store else source
+    if config.store:
+        source = StoreSource(resolve(data.root, config.store), (data.size, data.size), source)
+    if getattr(config, "partial", False):
+        source = PartiallyAnnotated(source, every_image=config.type == "coco_seg")
+    return source
 
 
 def build_file_source(config: SourceConfig, data: DataConfig) -> Source:
@@ -108,7 +120,7 @@ def build_file_source(config: SourceConfig, data: DataConfig) -> Source:
         names = config.class_names or VOC_CLASSES
         return VocSource(resolve(data.root, config.root), config.list, name=config.name, class_names=names)
     if config.type == "processed":
-        return ProcessedSource(resolve(data.root, config.root), name=config.name)
+        return ProcessedSource(resolve(data.root, config.root), name=config.name, classes=config.classes)
     if config.type == "coco_seg":
         return CocoSegSource(resolve(data.root, config.index), resolve(data.root, config.images), name=config.name)
     if config.type == "procedural":
@@ -120,6 +132,9 @@ def build_file_source(config: SourceConfig, data: DataConfig) -> Source:
 def build_pools(config: DataConfig) -> tuple[ImagePool, ImagePool]:
     """(training images, held-out images) of all sources under one label list."""
     sources = [build_source(s, config) for s in config.sources]
+    if config.teacher:
+        maps = TeacherMaps(resolve(config.root, config.teacher))
+        sources = [Taught(s, maps) for s in sources]
     if config.cache == "memory":
         sources = [MemoryCache(s) for s in sources]
     labels = tuple(canonical_category(name) for name in config.labels) or None

@@ -25,9 +25,15 @@ from ..errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class SpatialConfig:
-    """The spatial modulator. enabled=false: no shift, no fusion, no l_spa (ablation of Table 5)."""
+    """The spatial modulator. enabled=false: no shift, no fusion, no l_spa (ablation of Table 5).
+
+    maps: what is clustered: "fused", the output of the fusion as the paper has it, or "coarsest", the backbone's
+    coarsest maps themselves (then there is no fusion). trains_maps: whether l_spa sends a gradient into these maps, as
+    printed; false: it is a figure in the log and trains nothing, and a fusion stays as initialised."""
 
     enabled: bool = True
+    maps: Literal["fused", "coarsest"] = "fused"
+    trains_maps: bool = True
     orientation: Literal["nonnegative_sum", "border"] = "border"
     scale: Literal["rms", "unit"] = "rms"
 
@@ -51,7 +57,9 @@ class SemanticConfig:
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """The network; dim is D, the channels that are modulated. test_size: side of the square images that the trained
-    model is given by test, segment and group-use (ssnm calibrate chooses one); 0: data.size, as in training."""
+    model is given by test, segment and group-use (ssnm calibrate chooses one); 0: data.size, as in training.
+    level_norm: "layer" gives the projected maps of every image and level mean 0 and variance 1 before they are
+    modulated, so that gamma and S meet features of order 1 whatever the backbone's scale (not in the paper)."""
 
     name: Literal["ssnm"] = "ssnm"
     dim: int = 512
@@ -61,6 +69,7 @@ class ModelConfig:
     semantic: SemanticConfig = field(default_factory=SemanticConfig)
     fusion_activation: Literal["none", "relu"] = "none"
     level_activation: Literal["none", "relu"] = "none"
+    level_norm: Literal["none", "layer"] = "none"
     head_activation: Literal["none", "relu"] = "relu"
 
     def __post_init__(self) -> None:
@@ -92,18 +101,24 @@ AnyModelConfig = ModelConfig | ReleaseModelConfig
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """Weights of the terms of Eq. 14 (and of Dice, which the paper does not have); 0 leaves a term out."""
+    """Weights of the terms of Eq. 14 and of those that the paper does not have; 0 leaves a term out.
+
+    dice: of the masks. teacher: cross-entropy and Dice against the maps of data.teacher. teacher_on: "all" images that
+    have one, or "agreeing": each image's term weighted by the overlap (J) of the teacher's map with the truth, so that
+    it refines objects that are meant and does not teach others."""
 
     type: Literal["coseg"] = "coseg"
     spa: float = 1.0
     sem: float = 1.0
     seg: float = 1.0
     dice: float = 0.0
+    teacher: float = 0.0
+    teacher_on: Literal["all", "agreeing"] = "all"
     weighting: Literal["paper", "balanced", "none"] = "paper"
     spa_reduction: Literal["mean", "sum"] = "sum"
 
     def __post_init__(self) -> None:
-        require(values("loss", self, "spa", "sem", "seg", "dice"), *NOT_NEGATIVE)
+        require(values("loss", self, "spa", "sem", "seg", "dice", "teacher"), *NOT_NEGATIVE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,10 +150,12 @@ class DataConfig:
     """Training data. Relative paths of sources are looked up under `root`; root empty means the environment
     variable SSNM_DATA, and the folder `data` where that is not set. union_at_full_size: unite the masks of the
     shared categories before they are resized (the release), not after; for coco_seg sources without pasting.
-    max_bad_images: how many images that cannot be used a run replaces before it stops."""
+    max_bad_images: how many images that cannot be used a run replaces before it stops. teacher: a file of another
+    network's maps of the images (ssnm.data.teacher), for loss.teacher."""
 
     root: str = ""
     sources: tuple[SourceConfig, ...] = ()
+    teacher: str = ""
     labels: tuple[str, ...] = ()
     size: int = 224
     group_size: int = 5
@@ -261,8 +278,12 @@ def _check_combinations(config: Config) -> None:
             "model.name=ssnm_release takes groups of 5 images of size 224: set data.group_size=5 and data.size=224, "
             f"got {config.data.group_size} and {config.data.size}"
         )
-    if isinstance(config.loss, LossConfig) and not (config.loss.seg or config.loss.dice):
+    if isinstance(config.loss, LossConfig) and not (
+        config.loss.seg or config.loss.dice or config.loss.teacher
+    ):
         raise ConfigError("loss.seg and loss.dice are both 0: nothing would train the masks; give one a weight")
+    if getattr(config.loss, "teacher", 0) and not config.data.teacher:
+        raise ConfigError("loss.teacher has a weight but data.teacher names no file of maps; give one, or weight 0")
 
 
 def _check_union(data: DataConfig) -> None:

@@ -37,6 +37,9 @@ class Group:
     grey: Tensor
     names: tuple[str, ...]
     bad: tuple[BadImage, ...] = ()
+    known: Tensor | None = None
+    teacher: Tensor | None = None
+    taught: Tensor | None = None
 
 
 class GroupDataset(Dataset[Group]):
@@ -82,7 +85,24 @@ class GroupDataset(Dataset[Group]):
             valid=~void | masks,
             grey=torch.tensor([sample.grey for sample, _ in made]),
             names=tuple(str(self.pool.item(slot.item).image or self.pool.item(slot.item).name) for slot in draw.slots),
+            known=self._known(draw, labels),
+            **self._teacher([sample for sample, _ in made]),
         )
+
+    def _known(self, draw: GroupDraw, labels: Tensor) -> Tensor:
+        """(L,) bool: the group shares the category, or some image of it is known to lack it."""
+        items = [self.pool.item(slot.item) for slot in draw.slots]
+        if all(item.annotated is None for item in items):
+            return torch.ones(len(labels), dtype=torch.bool)
+        return torch.tensor([bool(labels[k]) or any(i.lacks(c) for i in items) for c, k in self._column.items()])
+
+    def _teacher(self, samples: list[Sample]) -> dict[str, Tensor]:
+        """The teacher's maps (N, H, W) uint8 and which images have one (N,); nothing where no image has."""
+        if all(s.teacher is None for s in samples):
+            return {}
+        blank = torch.zeros(self.size, dtype=torch.uint8)
+        maps = torch.stack([blank if s.teacher is None else s.teacher for s in samples])
+        return {"teacher": maps, "taught": torch.tensor([s.teacher is not None for s in samples])}
 
     def _make(self, slot: Slot, category: str, accepted: Collection[int]) -> tuple[Sample, dict[str, Tensor]]:
         """One augmented image and its non-empty masks by category (the drawn one always among them)."""
@@ -133,4 +153,16 @@ def collate_groups(groups: list[Group]) -> GroupBatch:
         grey=torch.stack([g.grey for g in groups]),
         names=tuple(g.names for g in groups),
         bad=tuple(bad for g in groups for bad in g.bad),
+        known=None if any(g.known is None for g in groups) else torch.stack([g.known for g in groups]),
+        **_collate_teacher(groups),
     )
+
+
+def _collate_teacher(groups: list[Group]) -> dict[str, Tensor]:
+    if all(g.teacher is None for g in groups):
+        return {}
+    blank = torch.zeros_like(groups[0].masks, dtype=torch.uint8)
+    maps = torch.stack([blank if g.teacher is None else g.teacher for g in groups])
+    nobody = torch.zeros(len(blank), dtype=torch.bool)
+    taught = torch.stack([nobody if g.taught is None else g.taught for g in groups])
+    return {"teacher": maps.float().div_(255), "taught": taught}

@@ -52,9 +52,35 @@ def dice_loss(logits: Tensor, masks: Tensor, valid: Tensor, smooth: float = 1.0)
     return (1 - (2 * overlap + smooth) / (total + smooth)).mean()
 
 
-def category_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """l_sem (Eq. 12): binary cross-entropy, mean over the L categories and the groups. logits, labels (B, L)."""
-    return F.binary_cross_entropy_with_logits(logits, labels)
+def teacher_loss(logits: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
+    """Cross-entropy and Dice against another network's soft maps, averaged over images with `weight`.
+
+    logits, teacher (B, N, H, W), the teacher in [0, 1]; weight (B, N), 0 for an image without a map. The form of
+    BASNet's hybrid loss (Qin et al., CVPR 2019) without its SSIM term. 0 where every weight is 0.
+    """
+    cross_entropy = F.binary_cross_entropy_with_logits(logits, teacher, reduction="none").mean(dim=(-2, -1))
+    probability = logits.sigmoid()
+    overlap = (probability * teacher).sum(dim=(-2, -1))
+    total = probability.square().sum(dim=(-2, -1)) + teacher.square().sum(dim=(-2, -1))
+    per_image = cross_entropy + 1 - (2 * overlap + 1) / (total + 1)
+    return (per_image * weight).sum() / weight.sum().clamp(min=1)
+
+
+def agreement_with_truth(teacher: Tensor, masks: Tensor, valid: Tensor) -> Tensor:
+    """J of the teacher's maps, cut at one half, with the truth: (B, N, H, W) each -> (B, N) in [0, 1]."""
+    said, true = (teacher > 0.5) & valid, (masks > 0.5) & valid
+    return (said & true).sum(dim=(-2, -1)) / (said | true).sum(dim=(-2, -1)).clamp(min=1)
+
+
+def category_loss(logits: Tensor, labels: Tensor, known: Tensor | None = None) -> Tensor:
+    """l_sem (Eq. 12): binary cross-entropy, mean over the L categories and the groups. logits, labels (B, L).
+
+    known (B, L) bool: categories of which nobody said whether the group shares them are left out of the mean.
+    """
+    if known is None:
+        return F.binary_cross_entropy_with_logits(logits, labels)
+    each = F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
+    return (each * known).sum() / known.sum().clamp(min=1)
 
 
 def clustering_loss(energy: Tensor, descriptors: int, reduction: str = "sum") -> Tensor:
@@ -72,6 +98,7 @@ class CosegCriterion:
         spa, sem, seg, dice: the weights.
         weighting: of the pixels in l_seg, see :func:`segmentation_loss`.
         spa_reduction: "sum" or "mean", see :func:`clustering_loss`.
+        teacher, teacher_on: weight of :func:`teacher_loss`, and the images it is for: "all", or "agreeing" ones.
 
     Called with the output of the model and the batch; returns {"total": ..., "seg": ..., ...}. Terms of a
     modulator that is switched off are left out.
@@ -85,9 +112,11 @@ class CosegCriterion:
         dice: float = 0.0,
         weighting: str = "paper",
         spa_reduction: str = "sum",
+        teacher: float = 0.0,
+        teacher_on: str = "all",
     ) -> None:
-        self.weights = {"spa": spa, "sem": sem, "seg": seg, "dice": dice}
-        self.weighting, self.spa_reduction = weighting, spa_reduction
+        self.weights = {"spa": spa, "sem": sem, "seg": seg, "dice": dice, "teacher": teacher}
+        self.weighting, self.spa_reduction, self.teacher_on = weighting, spa_reduction, teacher_on
 
     def __call__(self, output: SSNMOutput, batch: GroupBatch) -> dict[str, Tensor]:
         logits, modulation = output.mask_logits.float(), output.modulation
@@ -97,9 +126,17 @@ class CosegCriterion:
         if self.weights["dice"]:
             terms["dice"] = dice_loss(logits, batch.masks, batch.valid)
         if self.weights["sem"] and modulation.category_logits is not None:
-            terms["sem"] = category_loss(modulation.category_logits.float(), batch.labels)
+            terms["sem"] = category_loss(modulation.category_logits.float(), batch.labels, batch.known)
+        if self.weights["teacher"] and batch.teacher is not None:
+            terms["teacher"] = self._teacher(logits, batch)
         if self.weights["spa"] and modulation.clustering_energy is not None:
             descriptors = modulation.spatial_mask.shape[1:].numel()
             terms["spa"] = clustering_loss(modulation.clustering_energy, descriptors, self.spa_reduction)
         total = sum(self.weights[name] * value for name, value in terms.items())
         return {"total": total, **terms}
+
+    def _teacher(self, logits: Tensor, batch: GroupBatch) -> Tensor:
+        weight = batch.taught.float()
+        if self.teacher_on == "agreeing":
+            weight = weight * agreement_with_truth(batch.teacher, batch.masks, batch.valid)
+        return teacher_loss(logits, batch.teacher, weight)

@@ -63,16 +63,20 @@ class SpatialModulator(nn.Module):
         orientation: a key of `ops.orientation.ORIENTATIONS`; the sign of an eigenvector is arbitrary.
         scale: "unit" (||s|| = 1 over the group, as printed) or "rms" (times sqrt(M): entries of order 1
             whatever the group size).
+        maps: what is clustered: "fused" (the paper) or "coarsest", the backbone's coarsest maps as they are.
+        trains_maps: the clustering energy sends a gradient into the maps (Eq. 9 as printed), or none.
     """
 
-    def __init__(self, orientation: str = "border", scale: str = "rms") -> None:
+    def __init__(
+        self, orientation: str = "border", scale: str = "rms", maps: str = "fused", trains_maps: bool = True
+    ) -> None:
         super().__init__()
-        self.orientation, self.scale = orientation, scale
+        self.orientation, self.scale, self.maps, self.trains_maps = orientation, scale, maps, trains_maps
 
     def forward(self, phi: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """phi (B, N, D, h, w) -> spatial mask (B, N, h, w), eigenvalue (B,), clustering energy (B,)."""
         with torch.autocast(phi.device.type, enabled=False):
-            descriptors = unit_descriptors(phi.float())  # (B, N*h*w, D)
+            descriptors = unit_descriptors((phi if self.trains_maps else phi.detach()).float())  # (B, N*h*w, D)
             vector, eigenvalue = leading_eigenvector(descriptors)
             energy = clustering_energy(descriptors, vector)
             mask = vector.unflatten(1, (phi.shape[1], *phi.shape[-2:]))  # (B, N*h*w) -> (B, N, h, w)
@@ -180,6 +184,7 @@ class SSNM(nn.Module):
         spatial: the spatial modulator, or None (ablation: no shift, no fusion, no l_spa).
         semantic: keyword arguments of :class:`SemanticModulator`, or None (ablation: gamma = 1, no l_sem).
         fusion_activation, level_activation, head_activation: "none" or "relu"; the paper names none.
+        level_norm: "layer": the projected maps are normalised per image (Ba et al., 2016) before modulation.
     """
 
     def __init__(
@@ -192,15 +197,18 @@ class SSNM(nn.Module):
         fusion_activation: str = "none",
         level_activation: str = "none",
         head_activation: str = "relu",
+        level_norm: str = "none",
     ) -> None:
         super().__init__()
         channels = backbone.channels
         self.backbone = backbone
         self.spatial = spatial
-        self.fusion = Fusion(channels, dim, fusion_activation) if spatial is not None else None
+        fused = spatial is not None and spatial.maps == "fused"
+        self.fusion = Fusion(channels, dim, fusion_activation) if fused else None
         self.semantic = None if semantic is None else SemanticModulator(channels[-1], dim, num_categories, **semantic)
         self.project = nn.ModuleList(nn.Conv2d(c, dim, 1) for c in channels)
         self.level_activation = ACTIVATIONS[level_activation]()
+        self.level_norm = None if level_norm == "none" else nn.ModuleList(nn.GroupNorm(1, dim) for _ in channels)
         self.head = SegmentationHead(dim, len(channels), head_activation)
 
     def forward(self, images: Tensor) -> SSNMOutput:
@@ -212,7 +220,9 @@ class SSNM(nn.Module):
 
     def encode(self, cfms: Sequence[Tensor]) -> ImageCodes:
         """CFMs of M images -> what the modulators need of each; images do not see each other here."""
-        phi = self.fusion(cfms) if self.fusion is not None else None
+        phi = None
+        if self.spatial is not None:
+            phi = cfms[-1] if self.fusion is None else self.fusion(cfms)
         indicators = self.semantic.indicators(cfms[-1]) if self.semantic is not None else None
         return ImageCodes(phi, indicators)
 
@@ -234,7 +244,10 @@ class SSNM(nn.Module):
         of_group = shift if gamma is None else gamma
         groups = 1 if of_group is None else of_group.shape[0]
         modulated = []
-        for project, cfm in zip(self.project, cfms):
-            features = unfold_groups(self.level_activation(project(cfm)), cfm.shape[0] // groups)  # (B, N, D, H, W)
+        for level, cfm in enumerate(cfms):
+            projected = self.level_activation(self.project[level](cfm))
+            if self.level_norm is not None:
+                projected = self.level_norm[level](projected)
+            features = unfold_groups(projected, cfm.shape[0] // groups)  # (B, N, D, H, W)
             modulated.append(fold_groups(scale_and_shift(features, gamma, shift)))
         return self.head(modulated, size)

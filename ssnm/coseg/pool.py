@@ -54,6 +54,10 @@ class ImagePool:
         source, index = self._where[number]
         return self.sources[source].items[index]
 
+    def lacking(self, category: str) -> list[int]:
+        """The images that are known not to show `category`: what may stand for its absence."""
+        return [n for n in self.ids if self.item(n).lacks(category)]
+
     def source_name(self, number: int) -> str:
         return self.sources[self._where[number][0]].name
 

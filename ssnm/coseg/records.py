@@ -23,6 +23,9 @@ class GroupBatch:
     images (B, N, 3, H, W) float in [0,1]; masks (B, N, H, W) float, 0 or 1; labels (B, L) float multi-hot;
     valid (B, N, H, W) bool: False where the ground truth is void; grey (B, N) bool; names: file names;
     bad: images that were to be in it and were replaced.
+
+    Not in every batch: known (B, L) bool: False where nobody knows whether the group shares the category; teacher
+    (B, N, H, W) float in [0, 1], another network's maps, and taught (B, N) bool: which images have one.
     """
 
     images: "Tensor"
@@ -32,6 +35,9 @@ class GroupBatch:
     grey: "Tensor"
     names: tuple[tuple[str, ...], ...] = ()
     bad: tuple[BadImage, ...] = ()
+    known: "Tensor | None" = None
+    teacher: "Tensor | None" = None
+    taught: "Tensor | None" = None
 
     def to(self, device, non_blocking: bool = True) -> "GroupBatch":
         """The same batch with every tensor on `device`."""
@@ -43,8 +49,8 @@ class GroupBatch:
         return self._each(lambda tensor: tensor.pin_memory())
 
     def _each(self, change: "Callable[[Tensor], Tensor]") -> "GroupBatch":
-        names = [f.name for f in fields(self) if f.name not in ("names", "bad")]
-        return replace(self, **{name: change(getattr(self, name)) for name in names})
+        tensors = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("names", "bad")}
+        return replace(self, **{name: change(t) for name, t in tensors.items() if t is not None})
 
     @property
     def num_images(self) -> int:

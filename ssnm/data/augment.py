@@ -34,17 +34,19 @@ class Augmentation:
 
     def __call__(self, sample: Sample, target: Tensor, rng: np.random.Generator) -> Sample:
         """`target` (H, W) bool: the object that a crop has to keep. Sizes stay as they are."""
-        image, masks, void = sample.image, sample.masks, sample.void
+        image, masks, void, teacher = sample.image, sample.masks, sample.void, sample.teacher
         if self.crop < 1:
             box = self._crop_box(target, rng)
             image, masks, void = crop_and_resize(image, masks, void, box)
+            teacher = None if teacher is None else _crop_map(teacher, box)
         if rng.random() < self.flip:
             image, masks, void = image.flip(-1), masks.flip(-1), void.flip(-1)
+            teacher = None if teacher is None else teacher.flip(-1)
         if self.colour:
             image = self._colour(image, rng)
         if self.grey and rng.random() < self.grey:
             image = F.rgb_to_grayscale(image, num_output_channels=3)
-        return Sample(image, masks, void, sample.grey)
+        return Sample(image, masks, void, sample.grey, teacher)
 
     def _crop_box(self, target: Tensor, rng: np.random.Generator) -> tuple[int, int, int, int]:
         """(top, left, height, width) that keeps at least `keep` of the target; the whole image if none is found."""
@@ -72,6 +74,12 @@ def crop_and_resize(
     both = torch.cat([masks, void[None]]).to(torch.uint8)
     both = F.resized_crop(both, *box, size=size, interpolation=NEAREST).bool()
     return image, both[:-1], both[-1]
+
+
+def _crop_map(teacher: Tensor, box: tuple[int, int, int, int]) -> Tensor:
+    """A grey map (H, W) uint8 cut to `box` and resized back, bilinear."""
+    size = list(teacher.shape[-2:])
+    return F.resized_crop(teacher[None], *box, size=size, interpolation=BILINEAR, antialias=True)[0]
 
 
 def paste_object(

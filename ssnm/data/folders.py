@@ -116,13 +116,15 @@ class ProcessedSource:
     Args:
         root: folder that holds ``image`` and ``groundtruth``.
         name: how the source is called in messages.
+        classes: the class folders to read; empty: all of them.
 
     Raises:
         MissingFileError: `root`, ``image`` or ``groundtruth`` is missing.
-        DataError: an image without mask or a mask without image, two files of one stem, no class folders.
+        DataError: an image without mask or a mask without image, two files of one stem, no class folders, or one of
+            `classes` that is not there.
     """
 
-    def __init__(self, root: str | Path, name: str = "processed"):
+    def __init__(self, root: str | Path, name: str = "processed", classes: Sequence[str] = ()):
         root = Path(root)
         for part in ("image", "groundtruth"):
             if not (root / part).is_dir():
@@ -132,6 +134,10 @@ class ProcessedSource:
         images = read_test_set("folder", root).images
         if any(i.image.parent == root / "image" for i in images):
             raise DataError(f"{root / 'image'}: images lie in no class folder; wanted image/<class>/*")
+        folders = {i.category for i in images}
+        if unknown := [c for c in classes if c not in folders]:
+            raise DataError(f"{root}: no class folder {unknown[0]}; there are {', '.join(sorted(folders))}")
+        images = [i for i in images if not classes or i.category in classes]
         self.name = name
         photographs = _by_photograph(images)
         self.items = tuple(

@@ -13,11 +13,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Item:
-    """One image of a training source and the canonical names of the categories it has masks for."""
+    """One image of a training source and the canonical names of the categories it has masks for.
+
+    annotated: the categories that somebody looked for in it, where that is not all of them (None): of another
+    category nobody knows whether the image shows it, so it is no example of its absence.
+    """
 
     name: str
     image: "Path | None"
     categories: tuple[str, ...]
+    annotated: frozenset[str] | None = None
+
+    def lacks(self, category: str) -> bool:
+        """True where the image is known not to show `category`."""
+        return category not in self.categories and (self.annotated is None or category in self.annotated)
 
 
 @dataclass(frozen=True)
@@ -25,13 +34,15 @@ class Sample:
     """One decoded training image at training size.
 
     image (3, H, W) uint8 RGB; masks (K, H, W) bool, one per category of the item, in the item's order;
-    void (H, W) bool: pixels without a label, left out of the loss; grey: the file had no colour.
+    void (H, W) bool: pixels without a label, left out of the loss; grey: the file had no colour; teacher (H, W)
+    uint8 or None: another network's map of the image (ssnm.data.teacher).
     """
 
     image: "Tensor"
     masks: "Tensor"
     void: "Tensor"
     grey: bool
+    teacher: "Tensor | None" = None
 
 
 class Source(Protocol):
