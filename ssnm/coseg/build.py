@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import signal
+from functools import partial
 from typing import Any, Callable, Iterable
 
 import torch
@@ -92,7 +93,7 @@ def build_criterion(
         return ReleaseCriterion(processes.mean)
     return CosegCriterion(
         config.spa, config.sem, config.seg, config.dice, config.weighting, config.spa_reduction, config.teacher,
-        config.teacher_on,
+        config.teacher_on, config.exchange,
     )
 
 
@@ -144,8 +145,9 @@ def build_pools(config: DataConfig) -> tuple[ImagePool, ImagePool]:
 def build_loader(config: Config, pool: ImagePool, start: int, rank: int = 0, world: int = 1) -> DataLoader:
     """Micro-batches of the training groups, `train.accumulate` per step, from step `start` on."""
     data, train = config.data, config.train
-    mix = GroupMix(data.mix.real, data.mix.pasted, data.mix.distractor, data.mix.shared)
-    drawer = GroupDrawer(pool, data.group_size, data.balance, mix)
+    m = data.mix
+    mix = GroupMix(m.real, m.pasted, m.distractor, m.shared, m.foreign, m.alike, m.ramp)
+    drawer = GroupDrawer(pool, data.group_size, data.balance, mix, data.favoured, data.favour)
     sampler = StepSampler(drawer, train.batch_groups, train.seed, start, train.steps, rank, world, train.accumulate)
     a = data.augmentation
     dataset_type = UnionFirstDataset if data.union_at_full_size else GroupDataset
@@ -154,7 +156,7 @@ def build_loader(config: Config, pool: ImagePool, start: int, rank: int = 0, wor
         dataset,
         batch_sampler=sampler,
         num_workers=min(data.workers, os.cpu_count() or 1),
-        collate_fn=collate_groups,
+        collate_fn=partial(collate_groups, exchange=getattr(config.loss, "exchange", 0) > 0),
         pin_memory=torch.cuda.is_available(),
         persistent_workers=data.workers > 0,
         prefetch_factor=4 if data.workers else None,
@@ -226,8 +228,11 @@ def synchronise_batch_norm(model: nn.Module) -> nn.Module:
     return convert_sync_batchnorm(model)
 
 
-def group_forward(model: nn.Module) -> Callable[[GroupBatch], Any]:
-    """What the loop calls: the model on a batch's images, and on which of them are grey where it asks for that."""
+def group_forward(model: nn.Module, exchange: int = 0) -> Callable[[GroupBatch], Any]:
+    """What the loop calls: the model on a batch's images, and on which of them are grey where it asks for that;
+    exchange: images of each group that are also segmented with another group's gamma."""
+    if exchange:
+        return lambda batch: model(batch.images, exchange)
     if getattr(getattr(model, "module", model), "takes_grey", False):  # `module`: inside DistributedDataParallel
         return lambda batch: model(batch.images, batch.grey)
     return lambda batch: model(batch.images)

@@ -105,7 +105,8 @@ class LossConfig:
 
     dice: of the masks. teacher: cross-entropy and Dice against the maps of data.teacher. teacher_on: "all" images that
     have one, or "agreeing": each image's term weighted by the overlap (J) of the teacher's map with the truth, so that
-    it refines objects that are meant and does not teach others."""
+    it refines objects that are meant and does not teach others. exchange: group-wise negatives; exchange_images of each
+    group are also segmented with another group's gamma."""
 
     type: Literal["coseg"] = "coseg"
     spa: float = 1.0
@@ -114,11 +115,14 @@ class LossConfig:
     dice: float = 0.0
     teacher: float = 0.0
     teacher_on: Literal["all", "agreeing"] = "all"
+    exchange: float = 0.0
+    exchange_images: int = 1
     weighting: Literal["paper", "balanced", "none"] = "paper"
     spa_reduction: Literal["mean", "sum"] = "sum"
 
     def __post_init__(self) -> None:
-        require(values("loss", self, "spa", "sem", "seg", "dice", "teacher"), *NOT_NEGATIVE)
+        require(values("loss", self, "spa", "sem", "seg", "dice", "teacher", "exchange"), *NOT_NEGATIVE)
+        require(values("loss", self, "exchange_images"), *POSITIVE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,10 +143,14 @@ class MixConfig:
     pasted: float = 0.0
     distractor: float = 0.0
     shared: int = 2
+    foreign: float = 0.0
+    alike: float = 0.0
+    ramp: int = 0
 
     def __post_init__(self) -> None:
         require(values("data.mix", self, "shared"), *POSITIVE)
-        require(values("data.mix", self, "real", "pasted", "distractor"), *SHARE)
+        require(values("data.mix", self, "ramp"), *NOT_NEGATIVE)
+        require(values("data.mix", self, "real", "pasted", "distractor", "foreign", "alike"), *SHARE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,6 +158,7 @@ class DataConfig:
     """Training data. Relative paths of sources are looked up under `root`; root empty means the environment
     variable SSNM_DATA, and the folder `data` where that is not set. union_at_full_size: unite the masks of the
     shared categories before they are resized (the release), not after; for coco_seg sources without pasting.
+    favoured: categories drawn `favour` times as often as `balance` has it (canonical names: airplane, couch).
     max_bad_images: how many images that cannot be used a run replaces before it stops. teacher: a file of another
     network's maps of the images (ssnm.data.teacher), for loss.teacher."""
 
@@ -160,6 +169,8 @@ class DataConfig:
     size: int = 224
     group_size: int = 5
     balance: Literal["uniform", "sqrt", "size"] = "uniform"
+    favoured: tuple[str, ...] = ()
+    favour: float = 1.0
     mix: MixConfig = field(default_factory=MixConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     holdout: float = 0.05
@@ -170,7 +181,7 @@ class DataConfig:
     workers: int = 4
 
     def __post_init__(self) -> None:
-        require(values("data", self, "size", "group_size"), *POSITIVE)
+        require(values("data", self, "size", "group_size", "favour"), *POSITIVE)
         require(values("data", self, "workers", "max_bad_images"), *NOT_NEGATIVE)
         require(values("data", self, "holdout"), *BELOW_ONE)
         if self.union_at_full_size:
@@ -278,6 +289,9 @@ def _check_combinations(config: Config) -> None:
             "model.name=ssnm_release takes groups of 5 images of size 224: set data.group_size=5 and data.size=224, "
             f"got {config.data.group_size} and {config.data.size}"
         )
+    if getattr(config.loss, "exchange", 0) and config.train.batch_groups // config.train.accumulate < 2:
+        raise ConfigError("loss.exchange swaps gamma between the groups of a batch: train.batch_groups / "
+                          "train.accumulate must be 2 or more")  # fmt: skip
     if isinstance(config.loss, LossConfig) and not (
         config.loss.seg or config.loss.dice or config.loss.teacher
     ):

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 
 from ..data.augment import Augmentation, paste_object
 from ..data.bad_images import UnusableImage
-from ..data.records import BadImage, Sample
+from ..data.records import BadImage, Item, Sample
 from .pool import ImagePool
 from .records import GroupBatch
 from .replacements import Replacements
@@ -40,13 +40,31 @@ class Group:
     known: Tensor | None = None
     teacher: Tensor | None = None
     taught: Tensor | None = None
+    contents: tuple[Contents, ...] = ()
+    shared: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What is known of one augmented image: masks (H, W) bool by category, void (H, W) bool, and its item."""
+
+    masks: dict[str, Tensor]
+    void: Tensor
+    item: Item
+
+    def mask_of(self, categories: Collection[str]) -> Tensor | None:
+        """The union of the masks of `categories`, empty where it lacks them; None where nobody knows."""
+        if not all(c in self.masks or self.item.lacks(c) or c in self.item.categories for c in categories):
+            return None
+        return _union(self.masks, [c for c in categories if c in self.masks], self.void.shape)
 
 
 class GroupDataset(Dataset[Group]):
     """Indexed by :class:`GroupDraw`, not by number.
 
-    A group's label is multi-hot over all categories that every one of its images shows; an image's mask is the
-    OR of its masks of these categories. Void pixels that no shared category covers are marked invalid.
+    A group's label is multi-hot over all categories that every one of its images shows, the foreign ones apart; an
+    image's mask is the OR of its masks of these categories, so that a foreign image's is empty. Void pixels that no
+    shared category covers are marked invalid.
     """
 
     def __init__(self, pool: ImagePool, size: tuple[int, int], augmentation: Augmentation = NO_AUGMENTATION) -> None:
@@ -73,8 +91,9 @@ class GroupDataset(Dataset[Group]):
             UnusableImage: one of them cannot be used.
         """
         made = [self._make(slot, draw.category, accepted) for slot in draw.slots]
-        shared = sorted(set.intersection(*(set(masks) for _, masks in made)) & set(self._column))
-        masks = torch.stack([_union(own, shared, self.size) for _, own in made])  # (N, H, W)
+        members = [set(masks) for slot, (_, masks) in zip(draw.slots, made) if not slot.foreign]
+        shared = sorted(set.intersection(*members) & set(self._column))
+        masks = torch.stack([_union(own, [c for c in shared if c in own], self.size) for _, own in made])  # (N, H, W)
         void = torch.stack([sample.void for sample, _ in made])
         labels = torch.zeros(len(self._column))
         labels[[self._column[c] for c in shared]] = 1
@@ -87,11 +106,15 @@ class GroupDataset(Dataset[Group]):
             names=tuple(str(self.pool.item(slot.item).image or self.pool.item(slot.item).name) for slot in draw.slots),
             known=self._known(draw, labels),
             **self._teacher([sample for sample, _ in made]),
+            contents=tuple(
+                Contents(own, sample.void, self.pool.item(slot.item)) for slot, (sample, own) in zip(draw.slots, made)
+            ),
+            shared=tuple(shared),
         )
 
     def _known(self, draw: GroupDraw, labels: Tensor) -> Tensor:
         """(L,) bool: the group shares the category, or some image of it is known to lack it."""
-        items = [self.pool.item(slot.item) for slot in draw.slots]
+        items = [self.pool.item(slot.item) for slot in draw.slots if not slot.foreign]
         if all(item.annotated is None for item in items):
             return torch.ones(len(labels), dtype=torch.bool)
         return torch.tensor([bool(labels[k]) or any(i.lacks(c) for i in items) for c, k in self._column.items()])
@@ -109,13 +132,16 @@ class GroupDataset(Dataset[Group]):
         sample = self.pool.load_usable(slot.item, self.size)
         categories = list(self.pool.item(slot.item).categories)
         pasted = None if slot.paste is None else slot.paste.category
-        if category in categories and category != pasted and slot.item not in accepted:
+        if slot.foreign:
+            category = self.pool.item(slot.item).categories[0]  # what a crop keeps
+        elif category in categories and category != pasted and slot.item not in accepted:
             self.pool.require_object(slot.item, sample, category)
         if slot.paste is not None:
             sample, categories = self._paste(sample, categories, slot, accepted)
         target = sample.masks[[k for k, c in enumerate(categories) if c == category]].any(0)
         sample = self.augmentation(sample, target, np.random.default_rng(slot.seed))
-        masks = {c: m for c, m in zip(categories, sample.masks) if c == category or bool(m.any())}
+        kept = None if slot.foreign else category
+        masks = {c: m for c, m in zip(categories, sample.masks) if c == kept or bool(m.any())}
         return sample, masks
 
     def _paste(
@@ -143,8 +169,9 @@ def _union(masks: dict[str, Tensor], categories: list[str], size: tuple[int, int
     return union
 
 
-def collate_groups(groups: list[Group]) -> GroupBatch:
-    """Groups of one size -> GroupBatch; images become float in [0, 1], masks float 0 / 1."""
+def collate_groups(groups: list[Group], exchange: bool = False) -> GroupBatch:
+    """Groups of one size -> GroupBatch; images become float in [0, 1], masks float 0 / 1. exchange: also what each
+    image shows of the object of the next group."""
     return GroupBatch(
         images=torch.stack([g.images for g in groups]).float().div_(255),
         masks=torch.stack([g.masks for g in groups]).float(),
@@ -155,7 +182,23 @@ def collate_groups(groups: list[Group]) -> GroupBatch:
         bad=tuple(bad for g in groups for bad in g.bad),
         known=None if any(g.known is None for g in groups) else torch.stack([g.known for g in groups]),
         **_collate_teacher(groups),
+        **(_exchanged(groups) if exchange else {}),
     )
+
+
+def _exchanged(groups: list[Group]) -> dict[str, Tensor]:
+    """Masks of the next group's categories in every image (B, N, H, W), which pixels of it are known."""
+    masks, known = [], []
+    for group, other in zip(groups, [*groups[1:], groups[0]]):
+        for content in group.contents:
+            mask = content.mask_of(other.shared)
+            masks.append(torch.zeros_like(content.void) if mask is None else mask)
+            known.append(torch.zeros_like(content.void) if mask is None else ~content.void | mask)
+    shape = (len(groups), len(groups[0].contents))
+    return {
+        "other_masks": torch.stack(masks).float().unflatten(0, shape),
+        "other_valid": torch.stack(known).unflatten(0, shape),
+    }
 
 
 def _collate_teacher(groups: list[Group]) -> dict[str, Tensor]:

@@ -83,6 +83,20 @@ def category_loss(logits: Tensor, labels: Tensor, known: Tensor | None = None) -
     return (each * known).sum() / known.sum().clamp(min=1)
 
 
+def exchange_loss(logits: Tensor, masks: Tensor, valid: Tensor) -> Tensor:
+    """The masks of images under another group's gamma: empty where its object is absent. Group-wise negatives, after
+    the group collaborating module of GCoNet (Fan et al., "Group collaborative learning for co-salient object
+    detection", CVPR 2021, section 3.3), which crosses the features of one group with the consensus of another and
+    wants an empty map; here the truth of the other group's categories is used, so that images that do show them count.
+
+    logits, masks, valid (B, K, H, W). Cross-entropy over the valid pixels, averaged over the images that have any.
+    """
+    cross_entropy = F.binary_cross_entropy_with_logits(logits, masks, reduction="none")
+    pixels = valid.sum(dim=(-2, -1))
+    per_image = (cross_entropy * valid).sum(dim=(-2, -1)) / pixels.clamp(min=1)
+    return per_image.sum() / (pixels > 0).sum().clamp(min=1)
+
+
 def clustering_loss(energy: Tensor, descriptors: int, reduction: str = "sum") -> Tensor:
     """l_spa (Eq. 9): -s^T G s, averaged over groups.
 
@@ -98,10 +112,13 @@ class CosegCriterion:
         spa, sem, seg, dice: the weights.
         weighting: of the pixels in l_seg, see :func:`segmentation_loss`.
         spa_reduction: "sum" or "mean", see :func:`clustering_loss`.
+        exchange: weight of :func:`exchange_loss`.
         teacher, teacher_on: weight of :func:`teacher_loss`, and the images it is for: "all", or "agreeing" ones.
 
     Called with the output of the model and the batch; returns {"total": ..., "seg": ..., ...}. Terms of a
-    modulator that is switched off are left out.
+    modulator that is switched off are left out. With a spatial modulator there is `eigenvalue_share`, the eigenvalue
+    over the number of descriptors, which is no term of the loss: 0.05 to 0.2 where a group has structure, near 1 where
+    the clustered maps have collapsed (docs/spatial_modulator.md).
     """
 
     def __init__(
@@ -114,8 +131,9 @@ class CosegCriterion:
         spa_reduction: str = "sum",
         teacher: float = 0.0,
         teacher_on: str = "all",
+        exchange: float = 0.0,
     ) -> None:
-        self.weights = {"spa": spa, "sem": sem, "seg": seg, "dice": dice, "teacher": teacher}
+        self.weights = {"spa": spa, "sem": sem, "seg": seg, "dice": dice, "teacher": teacher, "exchange": exchange}
         self.weighting, self.spa_reduction, self.teacher_on = weighting, spa_reduction, teacher_on
 
     def __call__(self, output: SSNMOutput, batch: GroupBatch) -> dict[str, Tensor]:
@@ -129,10 +147,16 @@ class CosegCriterion:
             terms["sem"] = category_loss(modulation.category_logits.float(), batch.labels, batch.known)
         if self.weights["teacher"] and batch.teacher is not None:
             terms["teacher"] = self._teacher(logits, batch)
+        if self.weights["exchange"] and output.exchanged_logits is not None:
+            exchanged = output.exchanged_logits.float()
+            some = slice(exchanged.shape[1])
+            terms["exchange"] = exchange_loss(exchanged, batch.other_masks[:, some], batch.other_valid[:, some])
         if self.weights["spa"] and modulation.clustering_energy is not None:
             descriptors = modulation.spatial_mask.shape[1:].numel()
             terms["spa"] = clustering_loss(modulation.clustering_energy, descriptors, self.spa_reduction)
         total = sum(self.weights[name] * value for name, value in terms.items())
+        if modulation.eigenvalue is not None:  # a figure, not a loss: near 1 the descriptors have collapsed
+            terms["eigenvalue_share"] = modulation.eigenvalue.mean() / modulation.spatial_mask.shape[1:].numel()
         return {"total": total, **terms}
 
     def _teacher(self, logits: Tensor, batch: GroupBatch) -> Tensor:

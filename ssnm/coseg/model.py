@@ -211,12 +211,26 @@ class SSNM(nn.Module):
         self.level_norm = None if level_norm == "none" else nn.ModuleList(nn.GroupNorm(1, dim) for _ in channels)
         self.head = SegmentationHead(dim, len(channels), head_activation)
 
-    def forward(self, images: Tensor) -> SSNMOutput:
-        """images (B, N, 3, H, W) RGB in [0, 1], any N >= 1 -> mask logits (B, N, H, W) and the modulation."""
-        group_size, size = images.shape[1], images.shape[-2:]
+    def forward(self, images: Tensor, exchange: int = 0) -> SSNMOutput:
+        """images (B, N, 3, H, W) RGB in [0, 1], any N >= 1 -> mask logits (B, N, H, W) and the modulation.
+
+        exchange: so many images of each group are also segmented with the gamma of the next group (see
+        :func:`ssnm.coseg.losses.exchange_loss`); needs two groups or more and a semantic modulator.
+        """
+        groups, group_size, size = images.shape[0], images.shape[1], images.shape[-2:]
         cfms = self.backbone(fold_groups(images))
         modulation = self.modulate(self.encode(cfms), group_size)
-        return SSNMOutput(unfold_groups(self.segment(cfms, modulation, size), group_size), modulation)
+        logits = unfold_groups(self.segment(cfms, modulation, size), group_size)
+        exchanged = None
+        if exchange and groups > 1 and modulation.semantic_vector is not None:
+            some = [fold_groups(unfold_groups(m, group_size)[:, :exchange]) for m in cfms]
+            mask = modulation.spatial_mask
+            swapped = Modulation(
+                spatial_mask=None if mask is None else mask[:, :exchange],
+                semantic_vector=modulation.semantic_vector.roll(-1, 0),
+            )
+            exchanged = unfold_groups(self.segment(some, swapped, size), min(exchange, group_size))
+        return SSNMOutput(logits, modulation, exchanged)
 
     def encode(self, cfms: Sequence[Tensor]) -> ImageCodes:
         """CFMs of M images -> what the modulators need of each; images do not see each other here."""

@@ -25,7 +25,8 @@ class GroupBatch:
     bad: images that were to be in it and were replaced.
 
     Not in every batch: known (B, L) bool: False where nobody knows whether the group shares the category; teacher
-    (B, N, H, W) float in [0, 1], another network's maps, and taught (B, N) bool: which images have one.
+    (B, N, H, W) float in [0, 1], another network's maps, and taught (B, N) bool: which images have one; other_masks (B, N, H, W) float and
+    other_valid (B, N, H, W) bool: what the images show of the object of the next group (of the first one in the last).
     """
 
     images: "Tensor"
@@ -38,6 +39,8 @@ class GroupBatch:
     known: "Tensor | None" = None
     teacher: "Tensor | None" = None
     taught: "Tensor | None" = None
+    other_masks: "Tensor | None" = None
+    other_valid: "Tensor | None" = None
 
     def to(self, device, non_blocking: bool = True) -> "GroupBatch":
         """The same batch with every tensor on `device`."""
@@ -75,7 +78,9 @@ class Modulation:
 
 @dataclass(frozen=True)
 class SSNMOutput:
-    """mask_logits (B, N, H, W) at input size; modulation: what the modulators said."""
+    """mask_logits (B, N, H, W) at input size; modulation: what the modulators said; exchanged_logits (B, K, H, W) or
+    None: the first K images of each group under the gamma of the next group."""
 
     mask_logits: "Tensor"
     modulation: Modulation
+    exchanged_logits: "Tensor | None" = None

@@ -6,12 +6,13 @@ that share a step cut the same list without talking to each other.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Iterator, Sequence
 
 import numpy as np
 from torch.utils.data import Sampler
 
+from ..data.kinship import alike
 from ..errors import ConfigError, DataError
 from .pool import ImagePool
 
@@ -29,16 +30,18 @@ class Paste:
 
 @dataclass(frozen=True)
 class Slot:
-    """One place of a group: the image, the seed of its augmentation, and what is pasted into it."""
+    """One place of a group: the image, the seed of its augmentation, what is pasted into it, and whether it is a
+    foreign image, one that does not hold what the others share."""
 
     item: int
     seed: int
     paste: Paste | None = None
+    foreign: bool = False
 
 
 @dataclass(frozen=True)
 class GroupDraw:
-    """One group to be made: the category all its images share, and its images."""
+    """One group to be made: the category that all its images but the foreign ones share, and its images."""
 
     category: str
     slots: tuple[Slot, ...]
@@ -53,19 +56,35 @@ class GroupMix:
     distractor: probability that a distractor object of an unrelated category is pasted into an image of an
         ordinary slot.
     shared: how many of the images two paired groups share.
+    foreign: probability that an ordinary group holds one or two images without its category, whose truth is empty.
+    alike: probability that the other category of a pasted pair or of a foreign image is one of the same kind, a cat
+        beside a dog (ssnm.data.kinship), where there is one; else any.
+    ramp: over so many steps the shares of contrast pairs and of groups with foreign images grow from 0 to the values
+        above: a network that has not learned to segment has nothing to choose with.
     """
 
     real: float = 0.0
     pasted: float = 0.0
     distractor: float = 0.0
     shared: int = 2
+    foreign: float = 0.0
+    alike: float = 0.0
+    ramp: int = 0
 
     def __post_init__(self) -> None:
-        if min(self.real, self.pasted, self.distractor) < 0 or self.real + self.pasted > 1 or self.distractor > 1:
+        shares = (self.real, self.pasted, self.distractor, self.foreign, self.alike)
+        if min(shares) < 0 or self.real + self.pasted > 1 or max(shares) > 1:
             raise ConfigError(
                 f"group mix: shares must lie in [0, 1] and real + pasted must not exceed 1, got real={self.real}, "
-                f"pasted={self.pasted}, distractor={self.distractor}"
+                f"pasted={self.pasted}, distractor={self.distractor}, foreign={self.foreign}, alike={self.alike}"
             )
+
+    def at(self, step: int) -> GroupMix:
+        """The mix of one step."""
+        if step >= self.ramp:
+            return self
+        part = step / self.ramp
+        return replace(self, real=part * self.real, pasted=part * self.pasted, foreign=part * self.foreign)
 
 
 class GroupDrawer:
@@ -77,14 +96,20 @@ class GroupDrawer:
     Args:
         balance: categories are drawn with probability proportional to size**p: "uniform" p=0, "sqrt" p=1/2,
             "size" p=1.
+        favoured: categories that are drawn `favour` times as often as that, in ordinary groups and in pasted pairs.
 
     Raises:
-        DataError: no category has at least `group_size` images.
+        DataError: no category has at least `group_size` images, or the pool has none of a favoured one.
     """
 
-    def __init__(self, pool: ImagePool, group_size: int, balance: str = "uniform", mix: GroupMix = GroupMix()) -> None:
+    def __init__(
+        self, pool: ImagePool, group_size: int, balance: str = "uniform", mix: GroupMix = GroupMix(),
+        favoured: Sequence[str] = (), favour: float = 1.0,
+    ) -> None:  # fmt: skip
         self.pool, self.group_size, self.mix = pool, group_size, mix
         self.power = BALANCES[balance]
+        if unknown := [c for c in favoured if c not in pool.members]:
+            raise DataError(f"data.favoured: no image of '{unknown[0]}'; remove it, or add images of it")
         self.categories = [c for c, ids in pool.members.items() if len(ids) >= group_size]
         if not self.categories:
             largest = max(pool.members, key=lambda c: len(pool.members[c]))
@@ -94,33 +119,73 @@ class GroupDrawer:
             )
         self._column = {c: k for k, c in enumerate(self.categories)}
         self.pairs = [p for p in pool.pairs if set(p) <= set(self.categories)]
-        self._p = self._weights([len(pool.members[c]) for c in self.categories])
+        p = self._weights([len(pool.members[c]) for c in self.categories])
+        p = p * [favour if c in favoured else 1.0 for c in self.categories]
+        self._p = p / p.sum()
         self._pair_p = self._weights([len(pool.pairs[p]) for p in self.pairs]) if self.pairs else None
         self._members = {c: np.asarray(pool.members[c]) for c in self.categories}
         self._shows = np.zeros((max(pool.ids) + 1, len(self.categories)), dtype=bool)  # image number x category
         for category, ids in self._members.items():
             self._shows[ids, self._column[category]] = True
+        self._lacks = ~self._shows  # surely: an image that was not searched for a category neither shows nor lacks it
+        for number in pool.ids:
+            if (annotated := pool.item(number).annotated) is not None:
+                self._lacks[number] &= [c in annotated for c in self.categories]
 
     def _weights(self, sizes: Sequence[int]) -> np.ndarray:
         weights = np.asarray(sizes, dtype=np.float64) ** self.power
         return weights / weights.sum()
 
-    def draw(self, rng: np.random.Generator, groups: int) -> list[GroupDraw]:
+    def draw(self, rng: np.random.Generator, groups: int, mix: GroupMix | None = None) -> list[GroupDraw]:
         """`groups` groups. Neighbours (0, 1), (2, 3), ... are a contrast pair or two ordinary groups, drawn once for
-        both; an odd last group is ordinary."""
+        both; an odd last group is ordinary. mix: its real, pasted and foreign in the place of the drawer's own."""
+        mix = mix or self.mix
         draws: list[GroupDraw] = []
         while len(draws) < groups:
             kind, pair = rng.random(), len(draws) + 1 < groups
-            if pair and self.pairs and kind < self.mix.real:
+            if pair and self.pairs and kind < mix.real:
                 draws += self._real_pair(rng)
-            elif pair and len(self.categories) > 1 and self.mix.real <= kind < self.mix.real + self.mix.pasted:
+            elif pair and len(self.categories) > 1 and mix.real <= kind < mix.real + mix.pasted:
                 draws += self._pasted_pair(rng)
             else:
-                draws.append(self._ordinary(rng, draws))
+                draws.append(self._single(rng, draws, mix))
                 if pair:
                     rng.random()  # a number per ordinary group: without a mix the draws are those of version 0.1
-                    draws.append(self._ordinary(rng, draws))
+                    draws.append(self._single(rng, draws, mix))
         return draws
+
+    def _single(self, rng: np.random.Generator, draws: Sequence[GroupDraw], mix: GroupMix) -> GroupDraw:
+        group = self._ordinary(rng, draws)
+        return self.with_foreign(rng, group) if mix.foreign and rng.random() < mix.foreign else group
+
+    def with_foreign(self, rng: np.random.Generator, draw: GroupDraw, count: int | None = None) -> GroupDraw:
+        """The group with `count` of its images (None: one, or of five and more one or two) replaced by images that
+        are known not to show its category; as it is where there are none."""
+        count = int(rng.integers(1, 3 if self.group_size >= 5 else 2)) if count is None else count
+        slots = list(draw.slots)
+        for place in rng.choice(len(slots), min(count, len(slots) - 1), replace=False):
+            item = self._foreigner(rng, draw.category, [slot.item for slot in slots])
+            if item is not None:
+                slots[place] = Slot(item, _seed(rng), foreign=True)
+        return replace(draw, slots=tuple(slots))
+
+    def _foreigner(self, rng: np.random.Generator, category: str, used: Sequence[int]) -> int | None:
+        """An image without `category`, drawn by way of its own category."""
+        for _ in range(10):
+            other = self._other_category(rng, category)
+            items = [] if other is None else self._members[other]
+            items = [i for i in items if self._lacks[i, self._column[category]] and i not in used]
+            if items:
+                return int(rng.choice(items))
+        return None
+
+    def _other_category(self, rng: np.random.Generator, category: str) -> str | None:
+        """Another category: with probability mix.alike one of the same kind where there is one."""
+        p = np.where([c == category for c in self.categories], 0.0, self._p)
+        kin = p * [alike(c, category) for c in self.categories]
+        if self.mix.alike and rng.random() < self.mix.alike and kin.sum() > 0:
+            p = kin
+        return self.categories[rng.choice(len(p), p=p / p.sum())] if p.sum() > 0 else None
 
     def contrasts(self, rng: np.random.Generator, limit: int) -> list[tuple[GroupDraw, GroupDraw]]:
         """Up to `limit` two-category images, each as the first image of a group of either of its first two
@@ -158,12 +223,22 @@ class GroupDrawer:
 
     def _pasted_pair(self, rng: np.random.Generator) -> list[GroupDraw]:
         """Images of one category with an object of another pasted in, in a group of each."""
-        first, second = (self.categories[i] for i in rng.choice(len(self.categories), 2, replace=False, p=self._p))
+        first, second = self._pair_to_paste(rng)
         count = min(self.mix.shared, self.group_size)
         bases = self._choose(rng, first, count, without=second)
         donors = self._choose(rng, second, count, without=first)
         shared = [Slot(b, _seed(rng), Paste(d, second, _seed(rng))) for b, d in zip(bases, donors)]
         return [self._complete(rng, own, other, shared) for own, other in ((first, second), (second, first))]
+
+    def _pair_to_paste(self, rng: np.random.Generator) -> tuple[str, str]:
+        """(category of the images, category of the pasted objects): one that some of these images surely lack."""
+        for _ in range(10):
+            first, second = (self.categories[i] for i in rng.choice(len(self.categories), 2, replace=False, p=self._p))
+            if self.mix.alike:
+                second = self._other_category(rng, first)
+            if self._lacks[self._members[first], self._column[second]].any():
+                break
+        return first, second
 
     def _complete(self, rng: np.random.Generator, own: str, other: str, shared: list[Slot]) -> GroupDraw:
         """Fill the group of `own` with images that do not show `other`, where there are enough."""
@@ -198,10 +273,13 @@ class GroupDrawer:
         ids = everything = self._members[category]
         if len(used):
             ids = ids[~np.isin(ids, used)]
-        clean = ids if without is None else ids[~self._shows[ids, self._column[without]]]
-        if len(clean) >= count:
-            ids = clean
-        elif not len(ids):
+        if without is not None and len(ids):
+            lacking, showing = (table[ids, self._column[without]] for table in (self._lacks, self._shows))
+            if lacking.sum() >= count:
+                ids = ids[lacking]
+            elif (lacking | showing).any():
+                ids = ids[lacking | showing]  # not one of which nobody knows
+        if not len(ids):
             ids = everything
         return rng.choice(ids, count, replace=len(ids) < count).tolist()
 
@@ -255,7 +333,7 @@ class StepSampler(Sampler[list[GroupDraw]]):
 
     def draws(self, step: int) -> list[GroupDraw]:
         """All groups of one step, whatever the rank."""
-        return self.drawer.draw(np.random.default_rng([self.seed, step]), self.groups)
+        return self.drawer.draw(np.random.default_rng([self.seed, step]), self.groups, self.drawer.mix.at(step))
 
 
 def _seed(rng: np.random.Generator) -> int:

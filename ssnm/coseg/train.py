@@ -206,7 +206,7 @@ def _loop(config, state, training, validator, bad, log, out, device, processes) 
         return train(
             state,
             (batch.to(device) for batch in bad.watch(loader)),
-            build.group_forward(torch.compile(network) if config.train.compile else network),
+            build.group_forward(torch.compile(network) if config.train.compile else network, _exchange(config)),
             build.build_criterion(config.loss, processes),
             _loop_options(config),
             on_log=log.row,
@@ -216,6 +216,11 @@ def _loop(config, state, training, validator, bad, log, out, device, processes) 
         )
     except NonFiniteLoss as error:
         raise _told(error) from error
+
+
+def _exchange(config: Config) -> int:
+    """How many images of each group are segmented with another group's gamma."""
+    return config.loss.exchange_images if getattr(config.loss, "exchange", 0) else 0
 
 
 def _loop_options(config: Config) -> LoopOptions:
