@@ -25,8 +25,9 @@ class GroupBatch:
     bad: images that were to be in it and were replaced.
 
     Not in every batch: known (B, L) bool: False where nobody knows whether the group shares the category; teacher
-    (B, N, H, W) float in [0, 1], another network's maps, and taught (B, N) bool: which images have one; other_masks (B, N, H, W) float and
-    other_valid (B, N, H, W) bool: what the images show of the object of the next group (of the first one in the last).
+    (B, N, H, W) float in [0, 1], another network's maps, and taught (B, N) bool: which images have one; other_masks
+    (B, N, H, W) float and other_valid (B, N, H, W) bool: what the images show of the object of the next group (in the
+    last group, of the first).
     """
 
     images: "Tensor"

@@ -8,6 +8,7 @@ from ssnm.coseg.groups import GroupDataset, collate_groups
 from ssnm.coseg.pool import ImagePool
 from ssnm.coseg.sampler import GroupDraw, GroupDrawer, GroupMix, Paste, Slot, StepSampler
 from ssnm.data.augment import Augmentation
+from ssnm.data.partial import PartiallyAnnotated
 from ssnm.data.procedural import ProceduralSource
 from ssnm.data.records import Item, Sample
 
@@ -139,3 +140,38 @@ def test_pasting_an_object_that_vanished_keeps_the_drawn_label(category, labels)
     source = Rows(("cat",), ("dog",), empty=("dog",))
     slots = [Slot(0, 0, Paste(1, "dog", seed=0)), Slot(1 if category == "dog" else 0, 1)]
     assert group_of(source, category, slots).labels.tolist() == labels
+
+
+# Foreign images, other groups, categories that nobody annotated
+
+
+def test_a_foreign_image_has_an_empty_truth_and_does_not_change_the_label():
+    source = Rows(("cat",), ("cat",), ("dog",))
+    group = group_of(source, "cat", [Slot(0, 0), Slot(1, 1), Slot(2, 2, foreign=True)])
+    assert group.labels.tolist() == [1, 0, 0]
+    assert [rows_of(m) for m in group.masks] == [[2], [2], []] and bool(group.valid[2].all())
+
+
+def test_an_image_under_the_next_groups_gamma_shows_what_it_holds_of_its_object():
+    source = Rows(("cat",), ("cat", "dog"), ("dog",), ("dog",))
+    cats = group_of(source, "cat", [Slot(0, 0), Slot(1, 1)])
+    dogs = group_of(source, "dog", [Slot(2, 0), Slot(3, 1)])
+    batch = collate_groups([cats, dogs], exchange=True)
+    assert [rows_of(m > 0) for m in batch.other_masks[0]] == [[], [9]]  # the dog of the second cat image
+    assert not batch.other_masks[1].any() and bool(batch.other_valid.all())
+    assert collate_groups([cats, dogs]).other_masks is None
+
+
+def test_what_a_partly_annotated_image_shows_of_another_group_is_unknown():
+    pool = ImagePool([PartiallyAnnotated(Rows(("cat",), ("cat",)), every_image=False), Rows(("dog",), ("dog",))])
+    dataset = GroupDataset(pool, SIZE)
+    cats, dogs = (dataset[GroupDraw(c, (Slot(i, 0), Slot(i + 1, 1)))] for c, i in (("cat", 0), ("dog", 2)))
+    batch = collate_groups([cats, dogs], exchange=True)
+    assert not batch.other_valid[0].any() and bool(batch.other_valid[1].all())
+    assert batch.known.tolist() == [[True, False, False], [True, True, True]]
+
+
+def test_a_category_that_one_annotated_image_lacks_is_known_not_to_be_shared():
+    pool = ImagePool([PartiallyAnnotated(Rows(("cat",)), every_image=False), Rows(("cat", "dog"))])
+    group = GroupDataset(pool, SIZE)[GroupDraw("cat", (Slot(0, 0), Slot(1, 1)))]
+    assert group.known.tolist() == [True, True, False]  # cat shared, no cow in the second, a dog perhaps in both

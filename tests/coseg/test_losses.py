@@ -1,5 +1,6 @@
 """Eq. 9, 12, 13, 14 against versions that go pixel by pixel."""
 
+from dataclasses import replace
 from math import exp, log
 
 import pytest
@@ -7,11 +8,14 @@ import torch
 
 from ssnm.coseg.losses import (
     CosegCriterion,
+    agreement_with_truth,
     category_loss,
     clustering_loss,
     dice_loss,
+    exchange_loss,
     positive_share,
     segmentation_loss,
+    teacher_loss,
 )
 from ssnm.coseg.records import GroupBatch, Modulation, SSNMOutput
 
@@ -149,7 +153,7 @@ def output_and_batch(pixels):
 
 def test_the_total_is_the_weighted_sum_of_its_terms(output_and_batch):
     losses = CosegCriterion(spa=0.5, sem=2.0, seg=3.0, dice=0.25)(*output_and_batch)
-    assert set(losses) == {"total", "spa", "sem", "seg", "dice"}
+    assert set(losses) == {"total", "spa", "sem", "seg", "dice", "eigenvalue_share"}
     wanted = 0.5 * losses["spa"] + 2 * losses["sem"] + 3 * losses["seg"] + 0.25 * losses["dice"]
     torch.testing.assert_close(losses["total"], wanted)
 
@@ -178,3 +182,73 @@ def test_modulators_that_are_switched_off_leave_their_terms_out(output_and_batch
     losses = CosegCriterion()(SSNMOutput(output.mask_logits, Modulation()), batch)
     assert set(losses) == {"total", "seg"}
     assert torch.equal(losses["total"], losses["seg"])
+
+
+def test_the_eigenvalue_is_told_as_a_share_of_the_descriptors_and_is_no_term(output_and_batch):
+    losses = CosegCriterion(spa=0.0)(*output_and_batch)
+    assert float(losses["eigenvalue_share"]) == pytest.approx(4.0 / (3 * 2 * 2))
+    torch.testing.assert_close(losses["total"], losses["sem"] + losses["seg"])
+
+
+# Categories that nobody annotated
+
+
+def test_categories_that_nobody_annotated_do_not_count():
+    logits, labels = torch.tensor([[0.5, 9.0], [2.0, -3.0]]), torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    known = torch.tensor([[True, False], [True, True]])
+    kept = -log(sigmoid(0.5)) - log(1 - sigmoid(2.0)) - log(sigmoid(-3.0))
+    assert float(category_loss(logits, labels, known)) == pytest.approx(kept / 3, rel=1e-5)
+    torch.testing.assert_close(category_loss(logits, labels, torch.ones_like(known)), category_loss(logits, labels))
+
+
+# The teacher
+
+
+def test_the_teachers_term_is_small_where_its_map_is_met_and_ignores_images_without_one():
+    teacher = torch.zeros(1, 2, 4, 4)
+    teacher[0, :, :2] = 1.0
+    logits = 20 * (2 * teacher - 1)
+    logits[0, 1] *= -1  # the second image says the reverse
+    first, both = torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 1.0]])
+    assert float(teacher_loss(logits, teacher, first)) < 1e-3
+    assert float(teacher_loss(logits, teacher, both)) > 1
+    assert float(teacher_loss(logits, teacher, torch.zeros(1, 2))) == 0
+
+
+def test_agreement_is_the_overlap_of_teacher_and_truth_over_valid_pixels():
+    teacher, masks = torch.zeros(1, 1, 2, 4), torch.zeros(1, 1, 2, 4)
+    teacher[..., 0, :2], masks[..., 0, 1:3] = 0.9, 1.0
+    valid = torch.ones(1, 1, 2, 4, dtype=torch.bool)
+    assert agreement_with_truth(teacher, masks, valid).item() == pytest.approx(1 / 3)
+    valid[..., 0, 2] = False
+    assert agreement_with_truth(teacher, masks, valid).item() == pytest.approx(1 / 2)
+
+
+def test_a_teacher_that_means_another_object_teaches_nothing_where_agreement_is_asked(output_and_batch):
+    output, batch = output_and_batch
+    opposite = replace(batch, teacher=1 - batch.masks, taught=torch.ones(batch.masks.shape[:2], dtype=torch.bool))
+    terms = [CosegCriterion(teacher=1.0, teacher_on=on)(output, opposite)["teacher"] for on in ("all", "agreeing")]
+    assert float(terms[0]) > 0 and float(terms[1]) == 0
+
+
+# Exchanged gamma
+
+
+def test_exchanged_masks_count_by_image_and_only_where_the_other_object_is_known():
+    logits = torch.zeros(1, 3, 1, 4)
+    masks = torch.zeros(1, 3, 1, 4)
+    logits[0, 1], masks[0, 1] = 50.0, 1.0  # shows the other object and says so: costs nothing
+    logits[0, 2] = 50.0  # wrong, but nobody knows
+    valid = torch.ones(1, 3, 1, 4, dtype=torch.bool)
+    valid[0, 2] = False
+    assert float(exchange_loss(logits, masks, valid)) == pytest.approx(log(2) / 2, rel=1e-5)
+
+
+def test_a_mask_under_another_groups_gamma_costs_by_the_weight_of_exchange(output_and_batch):
+    output, batch = output_and_batch
+    shape = (2, 1, *batch.masks.shape[2:])
+    batch = replace(batch, other_masks=torch.zeros(batch.masks.shape), other_valid=torch.ones_like(batch.valid))
+    said, silent = (replace(output, exchanged_logits=torch.full(shape, v)) for v in (5.0, -5.0))
+    losses = [CosegCriterion(exchange=0.5)(o, batch) for o in (said, silent, output)]
+    assert float(losses[0]["exchange"]) > 4.9 and float(losses[1]["exchange"]) < 0.01 and "exchange" not in losses[2]
+    assert float(losses[0]["total"] - losses[2]["total"]) == pytest.approx(0.5 * float(losses[0]["exchange"]), rel=1e-4)

@@ -7,6 +7,7 @@ import pytest
 
 from ssnm.coseg.pool import ImagePool
 from ssnm.coseg.sampler import GroupDraw, GroupDrawer, GroupMix, Paste, Slot, StepSampler
+from ssnm.data.partial import PartiallyAnnotated
 from ssnm.data.procedural import ProceduralSource
 from ssnm.data.records import Item
 from ssnm.errors import ConfigError, DataError
@@ -287,3 +288,54 @@ def test_without_a_mix_a_seed_gives_the_groups_of_version_0_1(pool):
         rng.random()
         wanted.append(literal._ordinary(rng, wanted))
     assert GroupDrawer(pool, 4).draw(np.random.default_rng(5), 5) == wanted
+# Foreign images
+
+
+def test_a_foreign_image_does_not_show_the_category_and_the_others_do(pool):
+    batch = draws(pool, 100, foreign=1.0)
+    for draw in batch:
+        foreign = [slot for slot in draw.slots if slot.foreign]
+        assert 1 <= len(foreign) <= 2 and len(draw.slots) == 4
+        for slot in draw.slots:
+            assert (draw.category in pool.item(slot.item).categories) != slot.foreign
+
+
+def test_groups_with_foreign_images_come_as_often_as_asked(pool):
+    batch = draws(pool, 600, foreign=0.3)
+    assert sum(any(s.foreign for s in d.slots) for d in batch) / 600 == pytest.approx(0.3, abs=0.05)
+    assert not any(s.foreign for d in draws(pool, 50) for s in d.slots)
+
+
+def test_an_image_that_was_not_searched_for_a_category_is_never_drawn_as_one_without_it():
+    """COCO_extra names a few categories only: its images may show the others."""
+    persons = PartiallyAnnotated(Sized(person=6), every_image=True)
+    whole = Sized(dog=6, cat=6)
+    pool = ImagePool([persons, whole])
+    partial = {n for n in pool.ids if pool.item(n).annotated is not None}
+    assert len(partial) == 6 and not set(pool.lacking("dog")) & partial and len(pool.lacking("person")) == 12
+    for draw in draws(pool, 300, group_size=3, foreign=1.0):
+        assert not any(slot.foreign and slot.item in partial for slot in draw.slots)
+    for draw in draws(pool, 200, group_size=3, pasted=1.0):  # it may hold the pasted category already
+        assert not any(slot.paste and slot.item in partial for slot in draw.slots)
+
+
+def test_with_every_draw_alike_foreign_images_are_of_the_same_kind():
+    pool = ImagePool([Sized(dog=6, cat=6, car=6, bus=6)])
+    for draw in draws(pool, 100, foreign=1.0, alike=1.0):
+        others = {pool.item(s.item).categories[0] for s in draw.slots if s.foreign}
+        assert others <= ({"dog", "cat"} if draw.category in ("dog", "cat") else {"car", "bus"})
+
+
+def test_contrast_grows_from_none_over_the_ramp():
+    mix = GroupMix(real=0.4, pasted=0.2, foreign=0.5, distractor=0.3, ramp=100)
+    assert (mix.at(0).real, mix.at(0).pasted, mix.at(0).foreign) == (0, 0, 0) and mix.at(0).distractor == 0.3
+    assert mix.at(50).real == pytest.approx(0.2) and mix.at(100) == mix.at(5000) == mix
+
+
+def test_favoured_categories_are_drawn_so_many_times_as_often():
+    pool = ImagePool([Sized(cat=10, dog=10)])
+    drawer = GroupDrawer(pool, 2, favoured=("dog",), favour=3.0)
+    counts = Counter(d.category for k in range(400) for d in drawer.draw(np.random.default_rng(k), 1))
+    assert counts["dog"] / 400 == pytest.approx(0.75, abs=0.06)
+    with pytest.raises(DataError, match="data.favoured: no image of 'cow'"):
+        GroupDrawer(pool, 2, favoured=("cow",))
