@@ -22,6 +22,7 @@ from ..metrics.maps import read_map
 from ..metrics.protocol import AVERAGE_NAMES
 from ..visualize.records import GroupRecord, ImageFiles, MapRecord, Report, RunRecord, ScoreRow
 from ..visualize.report import write_page
+from . import report_video
 
 RUN_RECORD, SCORES, SPATIAL_MASKS = "run.json", "scores.json", "spatial_masks.npz"
 UNSCORED_RULE = "mean+std:0.8"
@@ -67,6 +68,10 @@ def write_report(
         MissingFileError: a folder, record, map or image is missing.
         DataError: a damaged record, scores of other images, two runs that cannot be compared.
     """
+    if report_video.is_video_run(folder):
+        if against is not None:
+            raise DataError(f"{folder}: a run on videos; two of them cannot be laid side by side, leave out --against")
+        return report_video.write_report(folder, out, data)
     results = [read_results(Path(f)) for f in (folder, against) if f is not None]
     default = "report.html" if against is None else f"report_against_{Path(against).resolve().name}.html"
     return write_page(make_report(results, data), out or Path(folder) / default, progress=progress)

@@ -99,6 +99,7 @@ def _score(args: argparse.Namespace, videos: list[TestVideo], masks: Path) -> Vi
         scores = score_sequences(masks, truth_of(args.dataset, args.split, videos), protocol)
         print("\n" + report(scores))
         scores.write_json(args.out / "scores.json")
+        scores.write_csv(args.out / "frames.csv")
     else:
         print("no scores: " + ("YouTube-VOS is scored by its server" if args.dataset == "youtube_vos" else
                                "not every video has true masks beyond those that start objects"))  # fmt: skip

@@ -12,6 +12,7 @@ originals give J alone; F comes from the same frames.
 
 from __future__ import annotations
 
+import csv
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -27,9 +28,10 @@ from ..files.ids import ids_in, read_ids
 from ..files.listing import shorten
 from .davis import Statistics, boundary_accuracy, region_similarity, statistics
 from .sequences import FramePair, SequencePair, TruthFolders, find_truth, pair_sequences
-from .tables import percent, text_table, write_text
+from .tables import percent, text_table, write_rows, write_text
 
 PROTOCOLS = ("davis", "osmn", "osmn:davis", "osmn:youtube")
+FRAME_COLUMNS = ("sequence", "id", "frame", "J", "F")
 MEASURES = ("J_mean", "J_recall", "J_decay", "F_mean", "F_recall", "F_decay")
 
 
@@ -74,6 +76,11 @@ class VideoScores:
     def write_json(self, path: str | Path) -> Path:
         """Write :meth:`to_dict`."""
         return write_text(path, json.dumps(self.to_dict(), indent=1) + "\n")
+
+    def write_csv(self, path: str | Path) -> Path:
+        """One line per object and scored frame: sequence, id, frame, J, F; see :func:`read_frame_scores`."""
+        rows = [[o.sequence, o.id, frame, j, f] for o in self.objects for frame, j, f in zip(o.frames, o.J, o.F)]
+        return write_rows(path, FRAME_COLUMNS, rows)
 
     def table(self) -> str:
         """For a terminal: the objects, then the mean over them; percent."""
@@ -205,6 +212,26 @@ class _SequenceScorer:
 def scored_frames(frames: tuple[FramePair, ...], protocol: str) -> tuple[FramePair, ...]:
     """All but the first and last; of osmn:youtube all but the first."""
     return frames[1:] if protocol == "osmn:youtube" else frames[1:-1]
+
+
+FrameScores = dict[str, dict[int, tuple[dict[str, float], dict[str, float]]]]  # sequence -> id -> J, F by frame
+
+
+def read_frame_scores(path: str | Path) -> FrameScores:
+    """What :meth:`VideoScores.write_csv` wrote.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    scores: FrameScores = {}
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                j, f = scores.setdefault(row["sequence"], {}).setdefault(int(row["id"]), ({}, {}))
+                j[row["frame"]], f[row["frame"]] = float(row["J"]), float(row["F"])
+    except (KeyError, ValueError, TypeError) as error:
+        raise DataError(f"{path}: damaged ({type(error).__name__}); score again") from None
+    return scores
 
 
 def published_table(scores: VideoScores, dataset: str, name: str = "ours") -> str:
