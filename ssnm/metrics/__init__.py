@@ -2,7 +2,7 @@
 
 Read in this order: ``protocol`` (what decides a number), ``measures`` (P and J of one image), ``pairing`` and
 ``maps`` (files), ``scoring`` (sets), ``scores`` (results and their files), ``published`` (the paper's tables),
-``group_use``, ``cosal``.
+``group_use``, ``cosal``. Of videos: ``davis`` (J and F), ``sequences`` (files), ``video`` (results).
 """
 
 from .cosal import CosalScores, cosal_folder
