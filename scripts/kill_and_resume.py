@@ -26,6 +26,7 @@ import torch
 
 from ssnm.coseg import train as runs
 from ssnm.coseg.config import Config, config_from_dict
+from ssnm.engine.runs import find_resume
 
 KINDS = ("SIGTERM", "SIGKILL", "SIGKILL in a write", "SIGKILL before the rename")
 TIME_FIELDS = ("time", "images_per_s", "step_s", "data_wait")
@@ -72,7 +73,7 @@ def in_child(work: Callable[[], None]) -> int:
 def train(config: Config, out: Path) -> None:
     """What the train command does, with --resume auto."""
     torch.set_num_threads(1)
-    runs.train_run(config, out, torch.device("cpu"), runs.find_resume("auto", out))
+    runs.train_run(config, out, torch.device("cpu"), find_resume("auto", out))
 
 
 def die() -> None:

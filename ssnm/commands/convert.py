@@ -1,6 +1,7 @@
 """Turn a checkpoint of a method's authors into a model file of this package.
 
 ssnm convert release SSNM-Coseg_best.pth OUT.safetensors    SSNM (docs/release.md)
+ssnm convert osmn CHECKPOINT OUT.safetensors                OSMN, from TensorFlow's files or a .npz (docs/osmn.md)
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ import argparse
 import importlib
 from pathlib import Path
 
-KINDS = {"release": "..coseg.release.convert"}  # name -> module with convert(source, target, **options)
+# Name -> module with convert(source, target, **options).
+KINDS = {"release": "..coseg.release.convert", "osmn": "..video.convert"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -47,22 +47,23 @@ def run(args: argparse.Namespace) -> int:
     config = load_config(args.config, [*overrides, *(["train.deterministic=true"] if args.deterministic else [])])
     out = args.out or Path("runs") / Path(args.config).stem
     from ..engine.distributed import join, leave
+    from ..engine.runs import find_resume
     from ..engine.runtime import pick_device
 
     runs = part(config.method, "train")
     if args.resume and args.init_from:
         raise ConfigError("--resume goes on with a run, --init-from starts a new one: give one of them")
     if args.dry_run:
-        resume = runs.find_resume(args.resume, out)
+        resume = find_resume(args.resume, out)
         lines = runs.dry_run(config, pick_device(args.device), out, resume, args.init_from)
         print("\n".join([config_to_yaml(config), *lines]))
         return 0
     processes, name = join(args.device)
-    resume, say = runs.find_resume(args.resume, out), partial(print, flush=True)
+    resume, say = find_resume(args.resume, out), partial(print, flush=True)
     try:
         result = runs.train_run(config, out, pick_device(name), resume, args.init_from, say, processes)
     except KeyboardInterrupt:  # outside the steps, or the second one
-        if processes.is_first and runs.find_resume("auto", out):
+        if processes.is_first and find_resume("auto", out):
             print(f"go on from the last checkpoint with:\n{resume_command(args, out)}", file=sys.stderr)
         raise
     leave(processes)

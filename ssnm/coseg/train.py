@@ -19,9 +19,10 @@ from ..data.bad_images import BadImageLog
 from ..engine.checkpoint import load_model_file, load_training, save_training
 from ..engine.distributed import Processes, wrap
 from ..engine.logs import RunLog, SilentLog
-from ..engine.loop import LoopOptions, NonFiniteLoss, TrainState, make_ema, train
+from ..engine.loop import NonFiniteLoss, TrainState, make_ema, train
+from ..engine.runs import loop_options, told
 from ..engine.runtime import environment, seed_everything, set_determinism
-from ..errors import ConfigError, MissingFileError, TrainingError
+from ..errors import ConfigError, MissingFileError
 from ..nn.backbones import count_parameters
 from . import build
 from .config import Config, ModelConfig, config_from_dict
@@ -129,20 +130,6 @@ def _evaluate_further(
     return scores
 
 
-def find_resume(request: str | None, out: Path) -> Path | None:
-    """The checkpoint that `--resume` asks for: a file, or with "auto" the run folder's last one if there is one.
-
-    Raises:
-        ConfigError: a new run into a folder that already holds one.
-    """
-    last = out / "checkpoints" / "last.pt"
-    if request == "auto":
-        return last if last.exists() else None
-    if request is None and last.exists():
-        raise ConfigError(f"{out} already holds a run; go on with it (--resume auto) or choose another --out")
-    return Path(request) if request else None
-
-
 def dry_run(
     config: Config, device: torch.device, out: Path, resume: Path | None = None, start_from: Path | None = None
 ) -> list[str]:
@@ -208,44 +195,19 @@ def _loop(config, state, training, validator, bad, log, out, device, processes) 
             (batch.to(device) for batch in bad.watch(loader)),
             build.group_forward(torch.compile(network) if config.train.compile else network, _exchange(config)),
             build.build_criterion(config.loss, processes),
-            _loop_options(config),
+            loop_options(config.train, config.validation.every),
             on_log=log.row,
             evaluate=evaluate,
             save=lambda state: save_training(checkpoints / "last.pt", snapshot()),
             processes=processes,
         )
     except NonFiniteLoss as error:
-        raise _told(error) from error
+        raise told(error) from error
 
 
 def _exchange(config: Config) -> int:
     """How many images of each group are segmented with another group's gamma."""
     return config.loss.exchange_images if getattr(config.loss, "exchange", 0) else 0
-
-
-def _loop_options(config: Config) -> LoopOptions:
-    return LoopOptions(
-        steps=config.train.steps,
-        log_every=config.train.log_every,
-        evaluate_every=config.validation.every,
-        checkpoint_minutes=config.train.checkpoint_minutes,
-        checkpoint_every=config.train.checkpoint_every,
-        accumulate=config.train.accumulate,
-        clip_norm=config.train.clip_norm,
-        precision=config.train.precision,
-    )
-
-
-def _told(error: NonFiniteLoss) -> TrainingError:
-    """The error for the person at the keyboard: where it was, what the losses were, which images led to it."""
-    losses = ", ".join(f"{name} {value:g}" for name, value in error.losses.items())
-    if not error.here:
-        return TrainingError(f"step {error.step}: the loss of another process is not finite ({losses}); see there")
-    names = ", ".join(name for group in error.batch[0].names for name in group)
-    return TrainingError(
-        f"step {error.step}: the loss is not finite ({losses}) on the images {names}; nothing was saved after it: go "
-        "on from the last checkpoint (--resume auto) with a lower train.lr or with train.clip_norm"
-    )
 
 
 def _resume(state: TrainState, config: Config, labels: tuple[str, ...], path: Path) -> str:

@@ -68,7 +68,7 @@ def render_scene(
         patch, inside = paint_object(canvas, kind, centres[k], float(radii[k]), rng)
         masks[:k, patch.rows, patch.columns] &= ~inside
         masks[k, patch.rows, patch.columns] = inside
-    return _expose(canvas, rng), masks
+    return expose(canvas, rng), masks
 
 
 def sample_layout(count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -86,11 +86,14 @@ def sample_layout(count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.
 
 
 def paint_object(
-    canvas: Canvas, kind: str, centre: np.ndarray, radius: float, rng: np.random.Generator
+    canvas: Canvas, kind: str, centre: np.ndarray, radius: float, rng: np.random.Generator, turn: float = 0.0
 ) -> tuple[Patch, np.ndarray]:
-    """Paint one object with its soft shadow; returns the touched patch and the object's mask (rows, columns)."""
+    """Paint one object with its soft shadow; returns the touched patch and the object's mask (rows, columns).
+
+    turn: radians by which the object is turned from how the generator would have it.
+    """
     shape, texture, inks = SHAPES[KINDS[kind].shape], TEXTURES[KINDS[kind].texture], KINDS[kind].inks
-    patch = _object_patch(canvas, centre, radius, shape.reach + HALO, rng.uniform(0, 2 * np.pi))
+    patch = _object_patch(canvas, centre, radius, shape.reach + HALO, rng.uniform(0, 2 * np.pi) + turn)
     distance = shape.distance(patch.u, patch.v)
     light = rng.uniform(-1, 1, 2)
     slope = np.float32(light[0]) * patch.u + np.float32(light[1]) * patch.v
@@ -210,7 +213,7 @@ def _interpolation(length: int, cells: int) -> np.ndarray:
     return weights
 
 
-def _expose(canvas: Canvas, rng: np.random.Generator) -> np.ndarray:
+def expose(canvas: Canvas, rng: np.random.Generator) -> np.ndarray:
     """(H, W, 3) uint8: light that falls off across the picture, a tint, and pixel noise."""
     falloff = rng.uniform(-0.3, 0.3, 2).astype(np.float32)
     tint = (255 * rng.uniform(0.85, 1.08) * rng.uniform(0.94, 1.06, 3)).astype(np.float32)

@@ -6,15 +6,21 @@ Called by `ssnm convert osmn SRC DST`. `read_checkpoint` reads any of TensorFlow
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import CheckpointError
+from ..engine.checkpoint import export_model
+from ..errors import CheckpointError, ConfigError
+from .build import model_file
+from .config import config_from_dict
 from .tensorflow_files import read_checkpoint
 
-__all__ = ["Variant", "from_tensorflow", "key_table", "read_checkpoint", "variant_of"]
+__all__ = ["Conversion", "Variant", "convert", "from_tensorflow", "key_table", "read_checkpoint", "variant_of"]
+
+AUTHORS_PIXELS = {"mean": [104.0, 117.0, 123.0], "std": [1.0, 1.0, 1.0], "scale": 255.0, "bgr": True}
 
 SCOPE = "osmn/"
 ADAM_SLOTS = ("/Adam", "/Adam_1")
@@ -35,6 +41,46 @@ class Variant:
     def name(self) -> str:
         parts = [("early", self.early), ("no_visual", not self.visual), ("no_spatial", not self.spatial)]
         return "_".join(name for name, holds in parts if holds) or "osvos"
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What was converted. read: variables in the file; left_out: of them those that a model does not need."""
+
+    variant: Variant
+    read: int
+    left_out: int
+
+    def report(self) -> list[str]:
+        """One line each."""
+        return [f"variant {self.variant.name}: {self.read - self.left_out} of {self.read} variables taken over, "
+                f"{self.left_out} left out (optimiser, step, fixed up-sampling kernels)"]  # fmt: skip
+
+
+def convert(source: Path, target: Path) -> Conversion:
+    """Read the authors' checkpoint `source`, write the model file `target`; it remembers BGR, 0..255 and the mean.
+
+    Raises:
+        ConfigError: `target` is not a .safetensors name.
+        MissingFileError, CheckpointError: see :func:`read_checkpoint` and :func:`from_tensorflow`.
+    """
+    if target.suffix != ".safetensors":
+        raise ConfigError(f"{target}: the name of a model file ends in .safetensors")
+    arrays = read_checkpoint(source)
+    variant, weights = from_tensorflow(arrays, str(source))
+    config = config_from_dict({"method": "osmn", "model": {
+        "name": "osvos", "weights": "none", "visual": variant.visual, "spatial": variant.spatial,
+        "early": variant.early, "pixels": AUTHORS_PIXELS}})  # fmt: skip
+    step = arrays.get("global_step")
+    card = {
+        "origin": f"converted from {source.name} of the authors' program (linjieyangsc/video_seg)",
+        "variant": variant.name,
+        **({} if step is None else {"step": int(step)}),
+        "input": "BGR, 0..255, minus (104, 117, 123); each object's own map above one half guides its next frame",
+    }
+    export_model(target, model_file(config, weights, card))
+    taken = len(key_table(variant))
+    return Conversion(variant, len(arrays), len(arrays) - taken)
 
 
 def variant_of(names: set[str], fc8_outputs: int | None) -> Variant:

@@ -107,8 +107,11 @@ class OSMN(nn.Module):
         """
         return None if self.visual is None else self.visual(self.normalise(guides) * masks.unsqueeze(1))
 
-    def segment(self, images: Tensor, spatial_guides: Tensor, scales: Tensor | None) -> Tensor:
-        """images (1 or K, 3, H, W) RGB in [0, 1], spatial_guides (K, H, W), scales (K, n) -> logits (K, H, W)."""
+    def segment(self, images: Tensor, spatial_guides: Tensor | None, scales: Tensor | None) -> Tensor:
+        """images (1 or K, 3, H, W) RGB in [0, 1], spatial_guides (K, H, W), scales (K, n) -> logits (K, H, W).
+
+        Without spatial_guides there are no shifts, without scales no scaling.
+        """
         size = images.shape[-2:]
         modulation = self._modulation(spatial_guides, scales)
 
@@ -123,14 +126,14 @@ class OSMN(nn.Module):
         fused = self.fuse(torch.cat([side.expand(objects, -1, -1, -1) for side in sides], dim=1))  # (K, 64, H, W)
         return fused.squeeze(1)
 
-    def shifts(self, spatial_guides: Tensor) -> list[Tensor] | None:
+    def shifts(self, spatial_guides: Tensor | None) -> list[Tensor] | None:
         """spatial_guides (K, H, W) -> beta of each modulated stage (K, sum of its layers' channels, h, w)."""
-        if self.spatial is None:
+        if self.spatial is None or spatial_guides is None:
             return None
         return self.spatial(guide_pyramid(spatial_guides.unsqueeze(1), self.levels))
 
     def _modulation(
-        self, spatial_guides: Tensor, scales: Tensor | None
+        self, spatial_guides: Tensor | None, scales: Tensor | None
     ) -> dict[tuple[int, int], tuple[Tensor | None, Tensor | None]]:
         """(stage, index) -> scale (K, C) and shift (K, 1, C, h, w): the outputs of the modulators, cut by layer."""
         shifts = self.shifts(spatial_guides)

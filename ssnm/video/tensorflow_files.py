@@ -248,7 +248,8 @@ def _read_v1(path: Path) -> dict[str, np.ndarray]:
         raise CheckpointError(f"{path} is damaged: a message cannot be read ({error})") from error
     missing = sorted(set(wanted) - set(tensors))
     if missing:
-        raise CheckpointError(f"{path} is damaged: {len(missing)} tensors of its list are missing (first: {missing[0]})")
+        raise CheckpointError(f"{path} is damaged: {len(missing)} of the tensors of its list are missing "
+                              f"(first: {missing[0]})")  # fmt: skip
     return {name: tensors[name] for name in sorted(tensors)}
 
 

@@ -21,6 +21,7 @@ from ssnm.coseg import train as runs
 from ssnm.coseg.config import config_from_dict
 from ssnm.data.records import BadImage
 from ssnm.engine.distributed import Processes, join, leave
+from ssnm.engine.runs import find_resume
 
 STEPS = 4
 CONFIG = {
@@ -52,7 +53,7 @@ def train(out: Path, config, prepare: Callable[[Processes], None] = lambda proce
     torch.set_num_threads(1)
     processes, _ = join("cpu")
     prepare(processes)
-    resume, warm = runs.find_resume("auto", out), out.parent / "warm" / "checkpoints" / "last.pt"
+    resume, warm = find_resume("auto", out), out.parent / "warm" / "checkpoints" / "last.pt"
     start_from = warm if warm.exists() and not resume else None
     runs.train_run(config, out, torch.device("cpu"), resume, start_from, processes=processes)
     leave(processes)

@@ -1,0 +1,156 @@
+"""Single images as training data of stage 1: every object of every image is a track of one frame.
+
+COCO's instance annotations, PASCAL VOC's layout, and processed folders with or without instance masks.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from ..data.coco_index import import_mask_codec
+from ..errors import DataError, MissingFileError
+from ..files.components import component_masks
+from ..files.images import VOID_INDEX, read_binary_mask, read_labels
+from ..files.listing import images_by_stem, list_folders, shorten
+from .tracks import PackedMask, StillTrack, require_tracks
+
+
+def coco_tracks(annotations: Sequence[Path], images: Path, min_area: float) -> list[StillTrack]:
+    """The objects of COCO's instance annotations that are no crowd and cover more than `min_area` of their image.
+
+    Raises:
+        MissingFileError: a file of annotations, or the folder of images, or an image is missing.
+        DataError: a file that holds no such annotations; no object is left.
+    """
+    tracks = [track for path in annotations for track in _coco_file(path, images, min_area)]
+    where = ", ".join(map(str, annotations))
+    require_tracks(tracks, where, f"annotations that are no crowd and cover more than {min_area:g} of their image")
+    return tracks
+
+
+def _coco_file(path: Path, images: Path, min_area: float) -> list[StillTrack]:
+    if not path.is_file():
+        raise MissingFileError(f"{path}: no such file of annotations; wanted instances_*.json of COCO")
+    try:
+        content = json.loads(path.read_bytes())
+        known = {record["id"]: record for record in content["images"]}
+        by_image = defaultdict(list)
+        for annotation in content["annotations"]:
+            record = known[annotation["image_id"]]
+            large = annotation["area"] > min_area * record["height"] * record["width"]
+            if large and not annotation.get("iscrowd", 0):
+                by_image[annotation["image_id"]].append(annotation)
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: not COCO's instance annotations ({error!r}); wanted images and annotations with "
+                        "image_id, area and segmentation") from None  # fmt: skip
+    present = set(os.listdir(images)) if images.is_dir() else set()
+    missing = [known[i]["file_name"] for i in by_image if known[i]["file_name"] not in present]
+    if missing:
+        raise MissingFileError(f"{images}: {len(missing)} of {len(by_image)} images of {path.name} are missing: "
+                               f"{shorten(missing)}")  # fmt: skip
+    return [
+        StillTrack(f"{Path(known[i]['file_name']).stem}/{annotation['id']}", Path(known[i]["file_name"]).stem,
+                   images / known[i]["file_name"],
+                   partial(_drawn, annotation["segmentation"], known[i]["height"], known[i]["width"]))
+        for i in sorted(by_image) for annotation in by_image[i]
+    ]  # fmt: skip
+
+
+def _drawn(segmentation: list | dict, height: int, width: int) -> np.ndarray:
+    """Polygons or run lengths -> (H, W) bool."""
+    codec = import_mask_codec()
+    if isinstance(segmentation, dict):
+        counts = segmentation["counts"]
+        code = codec.frPyObjects(segmentation, height, width) if isinstance(counts, list) else segmentation
+        return codec.decode(code).astype(bool)
+    polygons = [polygon for polygon in segmentation if len(polygon) >= 6]  # fewer than three points enclose nothing
+    if not polygons:
+        return np.zeros((height, width), bool)
+    return codec.decode(codec.merge(codec.frPyObjects(polygons, height, width))).astype(bool)
+
+
+def voc_tracks(root: Path, image_list: str | None, min_area: float) -> list[StillTrack]:
+    """The objects of a set in PASCAL VOC's layout.
+
+    With a folder ``SegmentationObject`` its instances; otherwise the connected pieces of each class of
+    ``SegmentationClass``. What covers no more than `min_area` of the image is left out. 255 is void.
+
+    Raises:
+        MissingFileError: a folder, list, image or mask is missing.
+        DataError: no object is left.
+    """
+    instances = (root / "SegmentationObject").is_dir()
+    folder = root / ("SegmentationObject" if instances else "SegmentationClass")
+    images, masks = images_by_stem(root / "JPEGImages"), images_by_stem(folder)
+    names = list(masks) if image_list is None else _listed(root, image_list)
+    for kind, files, where in (("image", images, root / "JPEGImages"), ("mask", masks, folder)):
+        missing = [name for name in names if name not in files]
+        if missing:
+            raise MissingFileError(f"{where}: {len(missing)} of {len(names)} {kind} files are missing: "
+                                   f"{shorten(missing)}")  # fmt: skip
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        pieces = list(pool.map(lambda name: _pieces(read_labels(masks[name]), instances, min_area), names))
+    tracks = [StillTrack(f"{name}/{number}", name, images[name], piece, partial(_void_of, masks[name]))
+              for name, found in zip(names, pieces) for number, piece in enumerate(found)]  # fmt: skip
+    require_tracks(tracks, str(root), f"objects that cover more than {min_area:g} of their image")
+    return tracks
+
+
+def _pieces(labels: np.ndarray, instances: bool, min_area: float) -> list[PackedMask]:
+    """Each object of a label map: an index is one object (instances), or each of its connected pieces is one."""
+    least = int(min_area * labels.size) + 1
+    pieces = []
+    for index in np.unique(labels):
+        if index in (0, VOID_INDEX):
+            continue
+        whole = labels == index
+        pieces += [piece for piece in ([whole] if instances else component_masks(whole, least)) if piece.sum() >= least]
+    return [PackedMask.of(piece) for piece in pieces]
+
+
+def _void_of(path: Path) -> np.ndarray | None:
+    void = read_labels(path) == VOID_INDEX
+    return void if void.any() else None
+
+
+def _listed(root: Path, image_list: str) -> list[str]:
+    path = root / "ImageSets" / "Segmentation" / f"{image_list}.txt"
+    if not path.is_file():
+        raise MissingFileError(f"{path}: no such list of images; leave `list` out to take every mask that there is")
+    return list(dict.fromkeys(Path(line.split()[0]).stem for line in path.read_text().splitlines() if line.strip()))
+
+
+def processed_tracks(root: Path, min_area: float) -> list[StillTrack]:
+    """The objects of processed folders: ``image/<class>/*`` with ``instances/<class>/*`` (k: instance k; 0: none), or
+    where that folder is not there the connected pieces of ``groundtruth/<class>/*``.
+
+    Raises:
+        MissingFileError: a folder is missing, or an image has no mask.
+        DataError: no object is left.
+    """
+    instances = (root / "instances").is_dir()
+    truth = root / ("instances" if instances else "groundtruth")
+    for folder in (root / "image", truth):
+        if not folder.is_dir():
+            raise MissingFileError(f"{folder}: no such folder; wanted image/<class>/* and instances/<class>/* or "
+                                   "groundtruth/<class>/*")  # fmt: skip
+    tracks = []
+    for folder in list_folders(root / "image"):
+        images, masks = images_by_stem(folder), images_by_stem(truth / folder.name)
+        missing = [name for name in images if name not in masks]
+        if missing:
+            raise MissingFileError(f"{truth / folder.name}: {len(missing)} masks are missing: {shorten(missing)}")
+        for name, file in images.items():
+            labels = read_labels(masks[name]) if instances else read_binary_mask(masks[name]).astype(np.uint8)
+            tracks += [StillTrack(f"{folder.name}/{name}/{number}", f"{folder.name}/{name}", file, piece)
+                       for number, piece in enumerate(_pieces(labels, instances, min_area))]  # fmt: skip
+    require_tracks(tracks, str(root), f"objects that cover more than {min_area:g} of their image")
+    return tracks

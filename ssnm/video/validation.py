@@ -1,0 +1,151 @@
+"""Scores on held-out objects while training: roll-outs of videos, single images, and what the modulators are good for.
+
+All scores are J in percent, over the frames after the first, each object's mean first.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from ..files.atomic import replacing
+from ..metrics.davis import region_similarity
+from ..visualize.overlays import objects_overlay
+from .segmenter import VideoSegmenter
+from .settings import Settings
+from .tracks import Track
+
+PICTURE_FRAMES, PICTURE_WIDTH = 8, 160
+
+
+class SwitchedOff(nn.Module):
+    """A network with a modulator switched off after training: every scale 1 (visual), or every shift 0 (spatial)."""
+
+    def __init__(self, network: nn.Module, visual: bool = False, spatial: bool = False) -> None:
+        super().__init__()
+        self.network, self.visual, self.spatial = network, visual, spatial
+
+    def scales(self, guides: Tensor, masks: Tensor) -> Tensor | None:
+        return None if self.visual else self.network.scales(guides, masks)
+
+    def segment(self, images: Tensor, spatial_guides: Tensor, scales: Tensor | None) -> Tensor:
+        logits = self.network.segment(images, None if self.spatial else spatial_guides, scales)
+        return logits.expand(len(spatial_guides), -1, -1)  # one for all objects where nothing tells them apart
+
+
+@dataclass(frozen=True)
+class Video:
+    """The held-out objects of one video or image: their tracks, of which object k has id k + 1."""
+
+    tracks: Sequence[Track]
+    frames: int
+
+    def image(self, frame: int) -> np.ndarray:
+        return self.tracks[0].image(frame)
+
+    def truth(self, frame: int) -> list[np.ndarray]:
+        return [track.mask(frame) for track in self.tracks]
+
+
+def held_out_videos(tracks: Sequence[Track], videos: int, frames: int, images: int) -> tuple[list[Video], list[Video]]:
+    """(videos, single images) to validate on, spread evenly over what is held out; videos over their first frames."""
+    grouped: dict[str, list[Track]] = defaultdict(list)
+    for track in tracks:
+        grouped[track.video].append(track)
+    moving = [Video(group, min(frames, min(map(len, group)))) for group in grouped.values() if len(group[0]) > 1]
+    still = [Video(group, 1) for group in grouped.values() if len(group[0]) == 1]
+    return _spread(moving, videos), _spread(still, images)
+
+
+def _spread(items: list, count: int) -> list:
+    picked = np.unique(np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)) if items else []
+    return [items[k] for k in picked]
+
+
+class Validator:
+    """Scores of a network on held-out objects.
+
+    Args:
+        videos, images: what :func:`held_out_videos` gives.
+        settings: how the network is used.
+    """
+
+    def __init__(self, videos: Sequence[Video], images: Sequence[Video], settings: Settings,
+                 device: torch.device | str) -> None:  # fmt: skip
+        self.videos, self.images, self.settings, self.device = videos, images, settings, device
+
+    def __call__(self, network: nn.Module, picture: Path | None = None) -> dict[str, float]:
+        """J of the videos, `image J` of the single images, `mask use` of images with two objects or more; J alone of
+        the images where there are no videos."""
+        scores: dict[str, float] = {}
+        if self.images:
+            scores |= self._score_images(network)
+        if self.videos:
+            scores = {"J": self._score_videos(network, picture), **scores}
+        return {"J": scores["image J"], **scores} if "J" not in scores and scores else scores
+
+    def compare(self, network: nn.Module) -> dict[str, float]:
+        """J of the same videos by the first mask copied, and with each modulator switched off."""
+        if not self.videos:
+            return {}
+        copied = [region_similarity(truth, first) for video in self.videos for frame in range(1, video.frames)
+                  for truth, first in zip(video.truth(frame), video.truth(0))]  # fmt: skip
+        return {
+            "first mask copied": 100 * float(np.mean(copied)),
+            "visual modulator off": self._score_videos(SwitchedOff(network, visual=True)),
+            "spatial modulator off": self._score_videos(SwitchedOff(network, spatial=True)),
+        }
+
+    def _score_videos(self, network: nn.Module, picture: Path | None = None) -> float:
+        segmenter, objects = VideoSegmenter(network, self.settings, device=self.device), []
+        for number, video in enumerate(self.videos):
+            results = [r.ids for r in segmenter.propagate(map(video.image, range(video.frames)), _ids(video.truth(0)))]
+            scores = [[region_similarity(truth, ids == k + 1) for k, truth in enumerate(video.truth(frame))]
+                      for frame, ids in enumerate(results) if frame > 0]  # fmt: skip
+            objects += list(np.mean(scores, axis=0))
+            if picture is not None and number == 0:
+                _draw(video, results, picture)
+        return 100 * float(np.mean(objects))
+
+    def _score_images(self, network: nn.Module) -> dict[str, float]:
+        segmenter, scores, pairs = VideoSegmenter(network, self.settings, device=self.device), [], []
+        for still in self.images:
+            image, truths = still.image(0), still.truth(0)
+            found = [_second(segmenter, image, truth) if truth.any() else truth for truth in truths[:4]]
+            overlaps = np.array([[region_similarity(truth, f) for truth in truths[:4]] for f in found])
+            scores += list(np.diag(overlaps))
+            if len(found) > 1:
+                pairs.append(bool((overlaps.argmax(axis=1)[:2] == (0, 1)).all()))
+        use = {"mask use": 100 * float(np.mean(pairs))} if pairs else {}
+        return {"image J": 100 * float(np.mean(scores)), **use}
+
+
+def _second(segmenter: VideoSegmenter, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The mask that the network finds in the very image whose mask it is given."""
+    return [result.ids for result in segmenter.propagate([image, image], mask)][1] > 0
+
+
+def _ids(masks: Sequence[np.ndarray]) -> np.ndarray:
+    ids = np.zeros(masks[0].shape, np.uint8)
+    for k, mask in enumerate(masks):
+        ids[mask] = k + 1
+    return ids
+
+
+def _draw(video: Video, results: Sequence[np.ndarray], path: Path) -> None:
+    """A strip of frames, the truth above and what was found below."""
+    shown = _spread(list(range(video.frames)), PICTURE_FRAMES)
+    rows = []
+    for ids_of in (lambda frame: _ids(video.truth(frame)), lambda frame: results[frame]):
+        pictures = [Image.fromarray(objects_overlay(video.image(frame), ids_of(frame))) for frame in shown]
+        height = round(PICTURE_WIDTH * pictures[0].height / pictures[0].width)
+        rows.append(np.concatenate([np.asarray(p.resize((PICTURE_WIDTH, height))) for p in pictures], axis=1))
+    with replacing(path) as partial:
+        Image.fromarray(np.concatenate(rows)).save(partial, format="PNG")
