@@ -25,7 +25,15 @@ from ..engine.schedule import Schedule
 from ..errors import CheckpointError, ConfigError, DataError, TrainingError
 from .adam import UncorrectedAdam
 from .evidence import FittedGroup, ResponseSettings
-from .losses import Form, affinity_loss, co_peak_loss, co_peak_tensors, normalise_features, saliency_loss
+from .losses import (
+    Form,
+    affinity_loss,
+    co_peak_loss,
+    co_peak_tensors,
+    feature_correlation,
+    normalise_features,
+    saliency_loss,
+)
 from .model import CoSaliency, CoSaliencyNetwork
 from .pixels import Resizing, group_images, group_priors
 
@@ -148,11 +156,12 @@ def group_losses(settings: LossSettings) -> Callable[[CoSaliency, FitBatch], dic
         form = settings.form
         named = {"saliency": saliency_loss(output.logits.sigmoid(), batch.prior, form)}
         if settings.co_peak or settings.affinity:
-            normalised, small = normalise_features(output.features), output.score_map.sigmoid()
+            correlation = feature_correlation(normalise_features(output.features))
+            small = output.score_map.sigmoid()
         if settings.co_peak and len(output.features) > 1:
-            named["co_peak"] = co_peak_loss(co_peak_tensors(normalised, small, form), form)
+            named["co_peak"] = co_peak_loss(co_peak_tensors(correlation, small, form), form)
         if settings.affinity:
-            named["affinity"] = affinity_loss(normalised, small, settings.alpha, form)
+            named["affinity"] = affinity_loss(correlation, small, settings.alpha, form)
         weighted = [getattr(settings, name) * value for name, value in named.items()]
         return {**named, "total": torch.stack(weighted).sum() / batch.num_images}
 

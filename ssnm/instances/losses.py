@@ -31,15 +31,22 @@ def normalise_features(features: Tensor) -> Tensor:
     return features / (features.square().sum(1, keepdim=True) + 0.01).sqrt()
 
 
-def co_peak_tensors(normalised: Tensor, small_saliency: Tensor, form: Form = "code") -> Tensor:
-    """T^s_nm(p, q) = S~_n(p) S~_m(q) <F^_n(p), F^_m(q)> (Eq. 2): one tensor (h, w, h, w) per pair of images.
+def feature_correlation(normalised: Tensor) -> Tensor:
+    """T_nm(p, q) = <F^_n(p), F^_m(q)> between all positions of all images: (B, C, h, w) -> (B, h, w, B, h, w)."""
+    images, _, h, w = normalised.shape
+    positions = normalised.permute(1, 0, 2, 3).flatten(1)  # (C, B h w)
+    return (positions.T @ positions).reshape(images, h, w, images, h, w)
 
-    normalised (B, C, h, w), small_saliency (B, 1, h, w) -> (pairs, h, w, h, w). Pairs: image i with i + B/2 ("code"),
-    or every two images once ("paper").
+
+def co_peak_tensors(correlation: Tensor, small_saliency: Tensor, form: Form = "code") -> Tensor:
+    """T^s_nm(p, q) = S~_n(p) S~_m(q) T_nm(p, q) (Eq. 2): one tensor (h, w, h, w) per pair of images.
+
+    correlation (B, h, w, B, h, w), small_saliency (B, 1, h, w) -> (pairs, h, w, h, w). Pairs: image i with i + B/2
+    ("code"), or every two images once ("paper").
     """
-    weighted = normalised * small_saliency
-    n, m = _pairs(len(weighted), form)
-    return torch.einsum("bchw,bcij->bhwij", weighted[n], weighted[m])
+    n, m = _pairs(len(small_saliency), form)
+    s = small_saliency[:, 0]
+    return s[n][:, :, :, None, None] * s[m][:, None, None] * correlation[n, :, :, m]
 
 
 def co_peak_loss(tensors: Tensor, form: Form = "code") -> Tensor:
@@ -55,17 +62,16 @@ def co_peak_loss(tensors: Tensor, form: Form = "code") -> Tensor:
     return -2 * means.clamp(min=LEAST_CORRELATION).log().sum()
 
 
-def affinity_loss(normalised: Tensor, small_saliency: Tensor, alpha: float = 4.0, form: Form = "code") -> Tensor:
+def affinity_loss(correlation: Tensor, small_saliency: Tensor, alpha: float = 4.0, form: Form = "code") -> Tensor:
     """Similar positions should be equally salient, salient positions similar (Eq. 4 with its erratum, Eq. 5).
 
-    With s all B h w values of S~ and T the correlation of all positions of the batch: mean_ij s_i s_j (1 - T_ij) +
-    alpha mean_ij (s_i - s_j)^2 T_ij ("code"); or, per ordered pair n != m, the sums over (n, m), (n, n) and (m, m)
-    ("paper").
+    With s all B h w values of S~ and T the correlation (B, h, w, B, h, w) of all positions of the batch:
+    mean_ij s_i s_j (1 - T_ij) + alpha mean_ij (s_i - s_j)^2 T_ij ("code"); or, per ordered pair n != m, the sums over
+    (n, m), (n, n) and (m, m) ("paper").
     """
-    images, cells = len(normalised), normalised[0, 0].numel()
-    positions = normalised.permute(1, 0, 2, 3).flatten(1)  # (C, B h w)
+    images, cells = len(small_saliency), small_saliency[0].numel()
     s = small_saliency.flatten()  # (B h w,)
-    correlation = positions.T @ positions  # (B h w, B h w)
+    correlation = correlation.reshape(len(s), len(s))  # (B h w, B h w)
     terms = s[:, None] * s * (1 - correlation) + alpha * (s[:, None] - s).square() * correlation
     if form == "code":
         return terms.mean()

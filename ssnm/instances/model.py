@@ -13,7 +13,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ..errors import DataError
 from .trunk import Trunk
@@ -46,8 +45,6 @@ class CoSaliencyHead(nn.Module):
         self.score = nn.Conv2d(channels, 1, 1)
         nn.init.zeros_(self.score.weight)
         nn.init.zeros_(self.score.bias)
-        taps = 1 - (torch.arange(2 * stride) + 0.5 - stride).abs() / stride  # r_k, 0.015625 ... at stride 32
-        self.register_buffer("kernel", taps.outer(taps)[None, None], persistent=False)
 
     def forward(self, features: Tensor) -> CoSaliency:
         score_map = self.score(features)
@@ -55,10 +52,24 @@ class CoSaliencyHead(nn.Module):
 
     def upsample(self, score_map: Tensor) -> Tensor:
         """(B, 1, h, w) -> (B, 1, h * stride, w * stride)."""
-        if self.edges == "bilinear":
-            return F.interpolate(score_map, scale_factor=self.stride, mode="bilinear", align_corners=False)
-        return F.conv_transpose2d(score_map, self.kernel.to(score_map.dtype), stride=self.stride,
-                                  padding=self.stride // 2)
+        rows, columns = (upsampling_matrix(n, self.stride, self.edges).to(score_map) for n in score_map.shape[-2:])
+        return rows @ score_map @ columns.T
+
+
+def upsampling_matrix(cells: int, stride: int, edges: Edges = "fade") -> Tensor:
+    """(cells * stride, cells): what the code's transposed convolution does along one axis.
+
+    Its kernel is the outer product of r with itself, r_k = 1 - |k - stride - 1/2| / stride for k = 1 ... 2 * stride, at
+    that stride and cropped by half of it: the axes part, and 64 x 64 taps become two small products.
+    """
+    centres = (torch.arange(cells) + 0.5) * stride  # of the cells, in pixels
+    pixels = torch.arange(cells * stride) + 0.5
+    matrix = (1 - (pixels[:, None] - centres).abs() / stride).clamp(min=0)
+    if edges == "bilinear":
+        missing = 1 - matrix.sum(1)
+        matrix[:, 0] += missing * (pixels < centres[0])
+        matrix[:, -1] += missing * (pixels > centres[-1])
+    return matrix
 
 
 class CoSaliencyNetwork(nn.Module):

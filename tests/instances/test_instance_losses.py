@@ -10,6 +10,7 @@ from ssnm.instances.losses import (
     affinity_loss,
     co_peak_loss,
     co_peak_tensors,
+    feature_correlation,
     normalise_features,
     saliency_loss,
     saliency_weight,
@@ -39,7 +40,7 @@ def golden_head() -> CoSaliencyHead:
 def test_the_chain_from_features_to_losses_is_that_of_the_authors():
     output = golden_head()(golden("features"))
     normalised, small = normalise_features(output.features), output.score_map.sigmoid()
-    tensors, prior = co_peak_tensors(normalised, small), golden("prior_uint8").double() / 255
+    tensors, prior = co_peak_tensors(feature_correlation(normalised), small), golden("prior_uint8").double() / 255
     assert_golden(output.score_map, "score_map")
     assert_golden(output.logits, "upsampled_logit")
     assert_golden(output.logits.sigmoid(), "cosaliency")
@@ -50,10 +51,10 @@ def test_the_chain_from_features_to_losses_is_that_of_the_authors():
     assert np.array_equal(peaks, GOLDEN["copeak_mask"])
     assert_golden(peaks.flatten(1).sum(1).double(), "copeak_count")
     assert_golden((tensors * peaks).flatten(1).sum(1) / peaks.flatten(1).sum(1), "copeak_mean")
-    positions = normalised.permute(1, 0, 2, 3).flatten(1)
-    assert_golden((positions.T @ positions)[::10], "affinity")
+    assert_golden(feature_correlation(normalised).reshape(100, 100)[::10], "affinity")
     assert_golden(saliency_weight(prior), "saliency_weight")
-    losses = (saliency_loss(output.logits.sigmoid(), prior), co_peak_loss(tensors), affinity_loss(normalised, small))
+    affinity = affinity_loss(feature_correlation(normalised), small)
+    losses = (saliency_loss(output.logits.sigmoid(), prior), co_peak_loss(tensors), affinity)
     for value, name in zip(losses, ("loss_saliency", "loss_copeak", "loss_affinity")):
         assert_golden(value, name)
     assert_golden(losses[0] + 0.5 * losses[1] + 0.1 * losses[2], "loss_total")
@@ -62,11 +63,11 @@ def test_the_chain_from_features_to_losses_is_that_of_the_authors():
 def test_the_gradients_of_each_loss_are_those_of_the_authors():
     features, small = golden("features").requires_grad_(), golden("small_cosaliency").requires_grad_()
     normalised = normalise_features(features)
-    tensors = co_peak_tensors(normalised, small)
+    tensors = co_peak_tensors(feature_correlation(normalised), small)
     inner = {"features_normalised": normalised, "features": features, "small_cosaliency": small}
     for loss, name, wanted in (
         (co_peak_loss(tensors), "copeak", {"tensor": tensors, **inner}),
-        (affinity_loss(normalised, small), "affinity", inner),
+        (affinity_loss(feature_correlation(normalised), small), "affinity", inner),
     ):
         gradients = torch.autograd.grad(loss, list(wanted.values()), retain_graph=True)
         for gradient, thing in zip(gradients, wanted):
@@ -79,13 +80,13 @@ def test_the_gradients_of_the_saliency_loss_and_of_the_total_are_those_of_the_au
     head, features = golden_head(), golden("features").requires_grad_()
     output, prior = head(features), golden("prior_uint8").double() / 255
     cosaliency, small = output.logits.sigmoid(), output.score_map.sigmoid()
-    normalised = normalise_features(output.features)
+    correlation = feature_correlation(normalise_features(output.features))
     saliency = saliency_loss(cosaliency, prior)
     gradients = torch.autograd.grad(saliency, [cosaliency, output.score_map], retain_graph=True)
     assert_golden(gradients[0], "grad_saliency_wrt_cosaliency")
     assert_golden(gradients[1], "grad_saliency_wrt_score_map")
-    total = saliency + float(GOLDEN["lambda_copeak"]) * co_peak_loss(co_peak_tensors(normalised, small))
-    total = total + float(GOLDEN["lambda_affinity"]) * affinity_loss(normalised, small, float(GOLDEN["alpha"]))
+    total = saliency + float(GOLDEN["lambda_copeak"]) * co_peak_loss(co_peak_tensors(correlation, small))
+    total = total + float(GOLDEN["lambda_affinity"]) * affinity_loss(correlation, small, float(GOLDEN["alpha"]))
     things = {"features": features, "head_weight": head.score.weight, "head_bias": head.score.bias}
     for name, gradient in zip(things, torch.autograd.grad(total, list(things.values()))):
         assert_golden(gradient, f"grad_total_wrt_{name}")
@@ -94,7 +95,7 @@ def test_the_gradients_of_the_saliency_loss_and_of_the_total_are_those_of_the_au
 def test_twelve_co_peaks_of_two_small_maps():
     normalised = normalise_features(torch.ones(2, 1, 3, 3, dtype=torch.float64))
     assert normalised[0, 0, 0, 0].item() == pytest.approx(0.9950372, abs=1e-7)
-    tensor = co_peak_tensors(normalised, torch.stack([SALIENCY_1, SALIENCY_2])[:, None])
+    tensor = co_peak_tensors(feature_correlation(normalised), torch.stack([SALIENCY_1, SALIENCY_2])[:, None])
     peaks = find_peaks(tensor, dims=4)[0]
     first, second = [(0, 0), (0, 2), (2, 0), (2, 2)], [(0, 0), (0, 1), (2, 2)]
     assert {tuple(c) for c in peaks.nonzero().tolist()} == {(*p, *q) for p in first for q in second}
@@ -112,7 +113,7 @@ def zero_plateau_tensor() -> torch.Tensor:
     features[0, :, 2, 2], features[1, :, 0, 0] = torch.tensor([0.0, 1.0]), torch.tensor([1.0, 0.0])
     saliency = torch.full((2, 1, 3, 3), 0.1, dtype=torch.float64)
     saliency[0, 0, 0, 0], saliency[0, 0, 2, 2], saliency[1, 0, 0, 0], saliency[1, 0, 2, 2] = 0.9, 0.8, 0.7, 0.6
-    return co_peak_tensors(normalise_features(features), saliency)
+    return co_peak_tensors(feature_correlation(normalise_features(features)), saliency)
 
 
 def test_a_plateau_of_zeros_holds_no_co_peaks():
@@ -154,7 +155,8 @@ def test_a_feature_of_length_five():
 
 
 def two_pixels(*second: float) -> torch.Tensor:
-    return normalise_features(torch.tensor([[1.0, 0.0], second], dtype=torch.float64)[:, :, None, None])
+    features = torch.tensor([[1.0, 0.0], second], dtype=torch.float64)[:, :, None, None]
+    return feature_correlation(normalise_features(features))
 
 
 def test_affinity_of_two_images_with_one_pixel_each():
@@ -181,7 +183,7 @@ def test_affinity_of_the_paper_sums_both_images_of_every_ordered_pair():
 
     pairs = [(n, m) for n in range(3) for m in range(3) if n != m]
     expected = sum(between(n, m) + between(n, n) + between(m, m) for n, m in pairs)
-    assert affinity_loss(normalised, s, form="paper").item() == pytest.approx(expected)
+    assert affinity_loss(feature_correlation(normalised), s, form="paper").item() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("prior, cosaliency, expected", [
@@ -209,11 +211,10 @@ def test_values_at_the_start_of_fitting():
     output = CoSaliencyHead(8, 4).double()(features)
     normalised, small = normalise_features(features), output.score_map.sigmoid()
     assert (small == 0.5).all() and (output.logits == 0).all()
-    tensors = co_peak_tensors(normalised, small)
+    tensors = co_peak_tensors(feature_correlation(normalised), small)
     torch.testing.assert_close(tensors, 0.25 * torch.einsum("bchw,bcij->bhwij", normalised[:2], normalised[2:]))
-    positions = normalised.permute(1, 0, 2, 3).flatten(1)
-    mean = (1 - positions.T @ positions).mean().item()
-    assert affinity_loss(normalised, small).item() == pytest.approx(0.25 * mean)
+    mean = (1 - feature_correlation(normalised)).mean().item()
+    assert affinity_loss(feature_correlation(normalised), small).item() == pytest.approx(0.25 * mean)
     assert 0.5759 < co_peak_loss(tensors).item() <= 0.6932
 
 
@@ -222,12 +223,16 @@ def test_losses_do_not_depend_on_the_order_of_images_and_halves():
     features = torch.rand(4, 5, 3, 3, generator=generator, dtype=torch.float64)
     s = torch.rand(4, 1, 3, 3, generator=generator, dtype=torch.float64)
     normalised = normalise_features(features)
-    whole = affinity_loss(normalised, s)
-    torch.testing.assert_close(affinity_loss(normalised[[2, 0, 3, 1]], s[[2, 0, 3, 1]]), whole)
-    loss = co_peak_loss(co_peak_tensors(normalised, s))
-    for order in ([2, 3, 0, 1], [1, 0, 3, 2]):  # halves swapped, pairs swapped
-        torch.testing.assert_close(co_peak_loss(co_peak_tensors(normalised[order], s[order])), loss)
-    tensors = co_peak_tensors(normalised, s)
-    swapped = co_peak_tensors(normalised[[2, 3, 0, 1]], s[[2, 3, 0, 1]])
-    assert torch.equal(find_peaks(tensors, 4), find_peaks(swapped, 4).permute(0, 3, 4, 1, 2))
-    assert co_peak_tensors(normalised, s, "paper").shape[0] == 6  # every two of four images
+
+    def affinity(order: list[int]) -> torch.Tensor:
+        return affinity_loss(feature_correlation(normalised[order]), s[order])
+
+    def tensors(order: list[int], form: str = "code") -> torch.Tensor:
+        return co_peak_tensors(feature_correlation(normalised[order]), s[order], form)
+
+    as_is, swapped = [0, 1, 2, 3], [2, 3, 0, 1]
+    torch.testing.assert_close(affinity([2, 0, 3, 1]), affinity(as_is))
+    for order in (swapped, [1, 0, 3, 2]):  # halves swapped, pairs swapped
+        torch.testing.assert_close(co_peak_loss(tensors(order)), co_peak_loss(tensors(as_is)))
+    assert torch.equal(find_peaks(tensors(as_is), 4), find_peaks(tensors(swapped), 4).permute(0, 3, 4, 1, 2))
+    assert len(tensors(as_is, "paper")) == 6  # every two of four images

@@ -87,11 +87,14 @@ def test_a_fresh_head_says_one_half_everywhere():
     assert (output.score_map == 0).all() and (output.logits.sigmoid() == 0.5).all()
 
 
-def test_the_kernel_of_upsampling_is_bilinear():
-    kernel = CoSaliencyHead(1, 32).kernel[0, 0]
-    assert kernel.shape == (64, 64) and kernel.sum() == 1024
-    np.testing.assert_allclose(kernel.diagonal()[:2].sqrt(), [0.015625, 0.046875], atol=1e-7)
-    assert kernel.max().sqrt() == 0.984375 and torch.equal(kernel, kernel.flip(0, 1))
+def test_upsampling_is_the_transposed_convolution_of_the_code():
+    taps = 1 - (torch.arange(1, 65, dtype=torch.float64) - 32.5).abs() / 32
+    kernel = taps.outer(taps)[None, None]
+    np.testing.assert_allclose(taps[:2], [0.015625, 0.046875])
+    assert kernel.sum() == 1024
+    z = torch.randn(2, 1, 5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    expected = F.conv_transpose2d(z, kernel, stride=32, padding=16)
+    torch.testing.assert_close(CoSaliencyHead(1, 32).upsample(z), expected, atol=1e-14, rtol=0)
 
 
 def test_upsampling_of_ones_fades_at_the_edges_as_published():
