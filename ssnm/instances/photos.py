@@ -1,0 +1,108 @@
+"""The images of a group as the method uses them: read one by one, kept small, read again where full size is wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..errors import DataError
+from ..files.images import RGBImage, load_rgb, to_rgb
+
+ImageLike = "str | Path | Image.Image | np.ndarray | RGBImage"
+NETWORK_SIDE = 640  # pixels of the longer side that are kept for the network, which looks at 448 x 448
+WORKING_SIDE = 375  # at which proposals are drawn and compared
+
+
+@dataclass(frozen=True)
+class Photo:
+    """name: of the file, or image_0001, ...; source: as given; size: (H, W) upright; view: (h, w, 3) uint8 RGB, the
+    longer side at most `NETWORK_SIDE`; side: the longer side at which its proposals are compared, 0 = as they are."""
+
+    name: str
+    source: Any
+    size: tuple[int, int]
+    view: np.ndarray
+    side: int = WORKING_SIDE
+
+    @property
+    def stem(self) -> str:
+        return Path(self.name).stem
+
+    @property
+    def working_size(self) -> tuple[int, int]:
+        """(h, w) at which proposals are drawn and masks compared; never larger than the image."""
+        return self.size if not self.side else bounded(self.size, self.side)
+
+    def working_image(self) -> np.ndarray:
+        """The image at `working_size`, (h, w, 3) uint8."""
+        if self.working_size == self.size != self.view.shape[:2]:
+            return self.full()
+        return reduced(self.view, self.working_size)
+
+    def full(self) -> np.ndarray:
+        """The image, upright, (H, W, 3) uint8, read again."""
+        return read_image(self.source).array
+
+
+def read_photos(images: Iterable[Any], side: int = WORKING_SIDE) -> list[Photo]:
+    """Read the images of a group, one after the other; only small views stay in memory.
+
+    Args:
+        images: file paths, Pillow images or arrays, as :func:`ssnm.files.images.to_rgb` takes them. Grey, palette, CMYK
+            and images with alpha are converted.
+        side: of the working size; 0 keeps the image's own.
+
+    Raises:
+        DataError, MissingFileError: no image, one that cannot be read, or two of one name.
+    """
+    if isinstance(images, (str, Path, Image.Image, RGBImage)) or getattr(images, "ndim", 4) < 4:
+        raise DataError("a list of images was expected, got a single one; write discover([image])")
+    photos = []
+    for index, source in enumerate(images):
+        array = read_image(source).array
+        view = reduced(array, bounded(array.shape[:2], NETWORK_SIDE))
+        photos.append(Photo(_name(source, index), source, array.shape[:2], view, side))
+    if not photos:
+        raise DataError("a group needs at least 1 image, got none")
+    return photos
+
+
+def read_image(source: Any) -> RGBImage:
+    """One image of any kind as upright 8-bit RGB."""
+    if isinstance(source, RGBImage):
+        return source
+    return load_rgb(source) if isinstance(source, (str, Path)) else to_rgb(source)
+
+
+def bounded(size: Sequence[int], side: int) -> tuple[int, int]:
+    """(H, W) scaled down, aspect kept, so that its longer side is at most `side`."""
+    scale = min(1.0, side / max(size))
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def reduced(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(H, W, 3) uint8 at (h, w), bilinear with antialiasing."""
+    if array.shape[:2] == size:
+        return array
+    image = Image.fromarray(np.ascontiguousarray(array))
+    return np.asarray(image.resize(size[::-1], Image.Resampling.BILINEAR, reducing_gap=3.0))
+
+
+def enlarged(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A mask (h, w) bool at (H, W): bilinear, cut at one half, so that edges are smooth and not stairs."""
+    if mask.shape == size:
+        return mask
+    image = Image.fromarray(mask.astype(np.uint8) * 255)
+    return np.asarray(image.resize(size[::-1], Image.Resampling.BILINEAR)) > 127
+
+
+def _name(source: Any, index: int) -> str:
+    if isinstance(source, (str, Path)):
+        return Path(source).name
+    name = getattr(source, "name", "") or getattr(source, "filename", "")
+    return Path(name).name or f"image_{index + 1:04d}"

@@ -1,0 +1,135 @@
+"""What `discover` gives back: masks and scores per image, overlays, files. Full size is made when asked for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..data.coco_results import instance_records
+from ..errors import DataError
+from ..files.atomic import image_bytes, write_atomically
+from ..visualize.instances import instances_overlay, palette_png
+from .photos import Photo, bounded, enlarged, reduced
+from .prior import PriorRecord
+
+OVERLAY_SIDE = 1600  # pixels of the longer side of a saved overlay
+
+
+@dataclass(frozen=True)
+class Found:
+    """The instances of one image at its working size: masks (k, h, w) bool, scores (k,), by falling score."""
+
+    masks: np.ndarray
+    scores: np.ndarray
+
+
+class MaskList(Sequence):
+    """Per image (k, H, W) bool at the image's own size, made on access: many large images need the memory of one."""
+
+    def __init__(self, make: Callable[[int], np.ndarray], count: int) -> None:
+        self._make, self._count = make, count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return [self._make(i) for i in range(*index.indices(self._count))]
+        if not -self._count <= index < self._count:
+            raise IndexError(f"image {index} of a group of {self._count}")
+        return self._make(index % self._count)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (self._make(i) for i in range(self._count))
+
+
+class Discovery:
+    """The instances of a group of images.
+
+    Attributes:
+        masks: per image (k, H, W) bool at its original size, by falling score; k may be 0.
+        scores: per image (k,) floats. They compare within one result, not between results.
+        names: file names, or image_0001, ... for images that came without one.
+        prior: which prior was used and whether it was trained on masks.
+        card: plain values: how the result was made, with what settings, and notes.
+    """
+
+    def __init__(self, photos: Sequence[Photo], found: Sequence[Found], prior: PriorRecord, card: dict[str, Any]) -> None:
+        self._photos, self._found = list(photos), list(found)
+        self.names = [photo.name for photo in photos]
+        self.scores = [one.scores for one in found]
+        self.masks: Sequence[np.ndarray] = MaskList(self._masks, len(photos))
+        self.prior, self.card = prior, {**card, "prior": prior.name, "prior trained": prior.trained}
+
+    def __len__(self) -> int:
+        return len(self._photos)
+
+    def __repr__(self) -> str:
+        count = sum(len(one.scores) for one in self._found)
+        return f"Discovery({len(self)} images, {count} instances; {self.prior})"
+
+    def image(self, index: int) -> np.ndarray:
+        """The input image, upright, (H, W, 3) uint8 RGB."""
+        return self._photos[index].full()
+
+    def overlay(self, index: int, side: int = OVERLAY_SIDE) -> Image.Image:
+        """The image with every instance tinted, outlined and numbered; 1 is the best. Longer side at most `side`."""
+        photo = self._photos[index]
+        size = bounded(photo.size, side)
+        masks = np.array([enlarged(mask, size) for mask in self._found[index].masks], dtype=bool)
+        return Image.fromarray(instances_overlay(reduced(photo.full(), size), masks.reshape(-1, *size)))
+
+    def save(self, folder: str | Path) -> Path:
+        """Write overlays/NAME.jpg, masks/NAME.png (index 0 background, k instance k, the better one on top),
+        instances.json (COCO results) and result.json (how it was made; which image_id is which file).
+
+        Raises:
+            DataError: two images of one name, or a file that cannot be written.
+        """
+        folder = Path(folder)
+        ids = image_ids([photo.stem for photo in self._photos])
+        records = []
+        for index, photo in enumerate(self._photos):
+            masks = self.masks[index]
+            records += instance_records(ids[index], masks, self.scores[index], file_name=photo.name)
+            write_atomically(folder / "masks" / f"{photo.stem}.png", palette_png(index_image(masks)))
+            overlay = image_bytes(np.asarray(self.overlay(index)), "JPEG", quality=90)
+            write_atomically(folder / "overlays" / f"{photo.stem}.jpg", overlay)
+        listed = [{"id": ids[i], "file_name": p.name, "height": p.size[0], "width": p.size[1], "instances": len(f.scores)}
+                  for i, (p, f) in enumerate(zip(self._photos, self._found))]  # fmt: skip
+        write_atomically(folder / "instances.json", json.dumps(records) + "\n")
+        write_atomically(folder / "result.json", json.dumps({**self.card, "images": listed}, indent=1) + "\n")
+        return folder
+
+    def _masks(self, index: int) -> np.ndarray:
+        size = self._photos[index].size
+        masks = [enlarged(mask, size) for mask in self._found[index].masks]
+        return np.stack(masks) if masks else np.zeros((0, *size), dtype=bool)
+
+
+def image_ids(stems: Sequence[str]) -> list[int]:
+    """COCO image ids of files: their number where every name is one (000000000139 -> 139), else 1, 2, ...
+
+    Raises:
+        DataError: two files of one name.
+    """
+    double = next((s for s in stems if stems.count(s) > 1), None) if len(set(stems)) < len(stems) else None
+    if double is not None:
+        raise DataError(f"two images are named '{double}'; rename one, their results would overwrite each other")
+    numbers = [int(stem) if stem.isascii() and stem.isdecimal() else None for stem in stems]
+    distinct = None not in numbers and len(set(numbers)) == len(numbers)
+    return numbers if distinct else list(range(1, len(stems) + 1))
+
+
+def index_image(masks: np.ndarray) -> np.ndarray:
+    """Masks (k, H, W) by falling score -> (H, W) uint8, k where mask k is the best of those that cover a pixel."""
+    index = np.zeros(masks.shape[1:], dtype=np.uint8)
+    for number in range(min(len(masks), 254), 0, -1):
+        index[masks[number - 1]] = number
+    return index
