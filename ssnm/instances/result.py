@@ -60,7 +60,9 @@ class Discovery:
         card: plain values: how the result was made, with what settings, and notes.
     """
 
-    def __init__(self, photos: Sequence[Photo], found: Sequence[Found], prior: PriorRecord, card: dict[str, Any]) -> None:
+    def __init__(
+        self, photos: Sequence[Photo], found: Sequence[Found], prior: PriorRecord, card: dict[str, Any]
+    ) -> None:
         self._photos, self._found = list(photos), list(found)
         self.names = [photo.name for photo in photos]
         self.scores = [one.scores for one in found]
@@ -101,8 +103,11 @@ class Discovery:
             write_atomically(folder / "masks" / f"{photo.stem}.png", palette_png(index_image(masks)))
             overlay = image_bytes(np.asarray(self.overlay(index)), "JPEG", quality=90)
             write_atomically(folder / "overlays" / f"{photo.stem}.jpg", overlay)
-        listed = [{"id": ids[i], "file_name": p.name, "height": p.size[0], "width": p.size[1], "instances": len(f.scores)}
-                  for i, (p, f) in enumerate(zip(self._photos, self._found))]  # fmt: skip
+        listed = [
+            {"id": number, "file_name": photo.name, "height": photo.size[0], "width": photo.size[1],
+             "instances": len(one)}
+            for number, photo, one in zip(ids, self._photos, self.scores)
+        ]
         write_atomically(folder / "instances.json", json.dumps(records) + "\n")
         write_atomically(folder / "result.json", json.dumps({**self.card, "images": listed}, indent=1) + "\n")
         return folder
