@@ -7,11 +7,13 @@ from pathlib import Path
 
 from ..config.loading import resolve
 from ..errors import ConfigError
-from .config import FitConfig, ModelConfig, ResponsesConfig
+from .config import Config, FitConfig, ModelConfig, ResponsesConfig
 from .evidence import ResponseSettings
 from .fit import FitSettings, LossSettings
 from .model import CoSaliencyNetwork
 from .peak_backprop import require_rules
+from .pipeline import SelectSettings, Settings
+from .proposals import ProposalSettings
 from .trunk import build_trunk
 
 ASSETS = Path(__file__).parents[1] / "assets"
@@ -39,6 +41,17 @@ def build_fit(config: FitConfig) -> FitSettings:
 
 def build_responses(config: ResponsesConfig) -> ResponseSettings:
     return ResponseSettings(**asdict(config))
+
+
+def build_settings(config: Config) -> Settings:
+    """All that follows the network, as plain values."""
+    return Settings(
+        fit=build_fit(config.fit),
+        responses=build_responses(config.responses),
+        proposals=ProposalSettings(**asdict(config.proposals)),
+        select=SelectSettings(**asdict(config.select)),
+        side=config.side,
+    )
 
 
 def _weights(name: str, weights: str) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ..config.loading import build_section
-from ..config.sections import NOT_NEGATIVE, POSITIVE, require, values
+from ..config.sections import BELOW_ONE, NOT_NEGATIVE, POSITIVE, SHARE, require, values
 from ..errors import ConfigError
 
 
@@ -88,15 +88,86 @@ class ResponsesConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ProposalsConfig:
+    """The built-in proposals; see `ssnm.instances.proposals.ProposalSettings`."""
+
+    scales: tuple[float, ...] = (50.0, 100.0, 200.0)
+    min_region: int = 60
+    colour: float = 1.0
+    from_saliency: bool = True
+    selective_search: bool = True
+    limit: int = 2000
+    min_share: float = 1e-3
+
+    def __post_init__(self) -> None:
+        if not self.scales:
+            raise ConfigError("proposals.scales must name one or more scales, got none")
+        require({f"proposals.scales.{i}": scale for i, scale in enumerate(self.scales)}, *POSITIVE)
+        require(values("proposals", self, "min_region", "limit"), *POSITIVE)
+        require(values("proposals", self, "colour"), *NOT_NEGATIVE)
+        require(values("proposals", self, "min_share"), *BELOW_ONE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectConfig:
+    """The choice of masks; see `ssnm.instances.pipeline.SelectSettings`. area: least and largest share of the image."""
+
+    beta: float = 0.8
+    gamma: float = 1e-5
+    nms: float = 0.4
+    area: tuple[float, float] = (2e-5, 0.85)
+    size_power: float = 0.0
+    normalise: bool = False
+    noise_filter: bool = True
+
+    def __post_init__(self) -> None:
+        require(values("select", self, "beta", "gamma", "size_power"), *NOT_NEGATIVE)
+        require(values("select", self, "nms") | {f"select.area.{i}": a for i, a in enumerate(self.area)}, *SHARE)
+        if self.area[0] >= self.area[1]:
+            raise ConfigError(f"select.area must be a smaller and a larger share, got {self.area}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Config:
-    """All of an instance co-segmentation: the network, its fitting to a group, the responses of its peaks."""
+    """All of an instance co-segmentation: the network, its fitting to a group, the responses of its peaks, proposals
+    and the choice among them. side: longer side at which masks are compared, 0 for the image's own (the paper)."""
 
     method: Literal["deepco3"] = "deepco3"
     model: ModelConfig = field(default_factory=ModelConfig)
     fit: FitConfig = field(default_factory=FitConfig)
     responses: ResponsesConfig = field(default_factory=ResponsesConfig)
+    proposals: ProposalsConfig = field(default_factory=ProposalsConfig)
+    select: SelectConfig = field(default_factory=SelectConfig)
+    side: int = 0
+
+    def __post_init__(self) -> None:
+        require({"side": self.side}, *NOT_NEGATIVE)
+
+
+# What `mode="fast"` means without a config; configs/deepco3_small.yaml says the same.
+FAST = {
+    "model": {"backbone": {"name": "mobilenetv2_100", "weights": "shipped", "tap": ""}},
+    "fit": {"mode": "fast", "size": 448, "epochs": 40, "lr": 1e-3},
+    "responses": {"down_to_stride": 8, "max_peaks": 12, "clip": True},
+    "proposals": {"scales": [100.0]},
+    "select": {"normalise": True},
+    "side": 375,
+}
+PAPER = {"fit": {"resize": "matlab"}, "responses": {"resize": "matlab"}, "proposals": {"from_saliency": False}}
+PRESETS = {"fast": FAST, "paper": PAPER}
 
 
 def config_from_dict(mapping: dict, where: str = "config") -> Config:
     """A nested mapping (YAML) -> Config; `where` begins the error messages."""
     return build_section(Config, mapping, where)
+
+
+def preset(mode: str) -> Config:
+    """The config of a mode, "fast" or "paper".
+
+    Raises:
+        ConfigError: another mode.
+    """
+    if mode not in PRESETS:
+        raise ConfigError(f"mode must be one of {', '.join(PRESETS)}, got {mode!r}")
+    return config_from_dict(PRESETS[mode], f"mode {mode}")
