@@ -15,6 +15,7 @@ COMMANDS = {
     "test": "segment a test set, write maps, score them",
     "segment": "segment your own photographs",
     "video": "follow objects through a video, given their first mask",
+    "instances": "one mask per object, from nothing but a group of photographs",
     "score": "score a folder of maps against ground truth",
     "group-use": "does a model use the group? images with objects of two kinds",
     "report": "one HTML page to look at every result",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from ..config.loading import config_to_dict
 from ..engine.runtime import pick_device
@@ -75,7 +76,7 @@ def discover(
     settings = build_settings(config)
     photos = read_photos(images, settings.side)
     proposer = _proposer(proposals, len(photos))
-    network = build_network(config.model)
+    network = seeded_network(config, seed)
     device = str(pick_device(device))
     maps, record = prior_maps(prior, photos, network, settings.fit, device, prior_trained)
     outcome = run_group(network, photos, maps, settings, proposer, seed=seed, device=device, checkpoint=checkpoint,
@@ -90,6 +91,13 @@ def discover(
         "config": config_to_dict(config),
     }
     return Discovery(photos, outcome.found, record, card)
+
+
+def seeded_network(config: Config, seed: int) -> CoSaliencyNetwork:
+    """The network that groups start from; the same for the same seed even where its weights are random."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return build_network(config.model)
 
 
 def prior_maps(
