@@ -29,7 +29,8 @@ from ssnm.coseg.orientation import ORIENTATIONS, orient
 from ssnm.coseg.spectral import leading_eigenvector, unit_descriptors
 from ssnm.data.voc import VOC_CLASSES
 from ssnm.errors import DataError, MissingFileError, UserError
-from ssnm.files.images import load_rgb, read_labels
+from ssnm.files.images import load_rgb
+from ssnm.files.masks import read_ids
 from ssnm.naming import canonical_category
 from ssnm.nn.backbones import Backbone
 from ssnm.nn.resize import resize_area, resize_bilinear
@@ -44,7 +45,7 @@ class Candidate:
 
 
 def _voc_mask(path: Path, index: int) -> np.ndarray:
-    return read_labels(path) == index
+    return read_ids(path, classes=True) == index
 
 
 def _coco_mask(polygons: list, height: int, width: int) -> np.ndarray:
@@ -57,7 +58,7 @@ def voc_candidates(root: Path, min_share: float) -> dict[str, list[Candidate]]:
     """category -> images whose palette mask gives it at least `min_share` of the pixels."""
     found: dict[str, list[Candidate]] = {}
     for path in sorted((root / "SegmentationClass").glob("*.png")):
-        labels = read_labels(path)
+        labels = read_ids(path, classes=True)
         shares = np.bincount(labels.ravel(), minlength=21)[1:21] / labels.size
         for index in np.flatnonzero(shares >= min_share):
             mask = partial(_voc_mask, path, int(index) + 1)

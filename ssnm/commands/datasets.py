@@ -80,11 +80,12 @@ def _check(args: argparse.Namespace) -> int:
 
     report = check_test_set(args.name, args.root, progress=_progress("checked"))
     print(report.table())
-    for note in report.notes:
+    for note in (*report.notes, *report.doubts):
         print(f"note: {note}")
     for problem in report.problems:
         print(f"wrong: {problem}")
-    print(f"{args.name}: " + ("all is well" if report.ok else f"{len(report.problems)} problems"))
+    well = "nothing is wrong, but read the notes above" if report.doubts else "all is well"
+    print(f"{args.name}: " + (well if report.ok else f"{len(report.problems)} problems"))
     return 0 if report.ok else 1
 
 

@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", choices=list(TABLES), help="which table (default: the one with these classes)")
     parser.add_argument("--name", default="this folder", help="name of the row in the comparison")
     parser.add_argument("--curve", action="store_true", help="print mean J at the thresholds 0, 0.1, ... 0.9")
-    parser.add_argument("--cosal", action="store_true", help="also S, E, F and MAE (pip install ssnm[cosal])")
+    parser.add_argument("--cosal", action="store_true", help="also S, E, F and MAE (needs the extra cosal)")
     parser.add_argument("--workers", type=int, metavar="K", help="threads (default: one per core)")
     parser.add_argument("--out", metavar="DIR", help="write scores.json, scores.csv, images.csv, curve.csv, scores.md")
 

@@ -10,8 +10,8 @@ import argparse
 from pathlib import Path
 
 from ..errors import DataError, MissingFileError
-from ..files.images import IMAGE_SUFFIXES, load_rgb
-from ..files.listing import list_images
+from ..files.images import load_rgb
+from ..files.listing import left_out, list_images
 
 LIKELY = 0.1  # a category below this probability is not worth a name
 
@@ -30,6 +30,9 @@ def run(args: argparse.Namespace) -> int:
     from .. import from_pretrained
 
     images = expand(args.images)
+    for folder in (p for p in args.images if p.is_dir()):
+        if note := left_out([folder]):
+            print(f"note: {folder}: {note}")
     _require_readable(images)
     segmenter = from_pretrained(args.checkpoint, args.device)
     result = segmenter.segment(images, threshold=_threshold(args.threshold))
@@ -49,9 +52,9 @@ def expand(paths: list[Path]) -> list[Path]:
     files: list[Path] = []
     for path in paths:
         if path.is_dir():
-            inside = list_images(path)
+            inside, others = list_images(path), left_out([path])
             if not inside:
-                raise DataError(f"{path}: no image in this folder (wanted {', '.join(IMAGE_SUFFIXES[:4])}, ...)")
+                raise DataError(f"{path}: no image in this folder" + (f"; {others}" if others else ""))
             files += inside
         else:
             files.append(path)

@@ -11,7 +11,8 @@ from ..data.records import TestImage
 from ..data.testsets import TestSet
 from ..data.voc import read_voc_coseg_list
 from ..errors import DataError
-from ..files.images import load_rgb, read_binary_mask
+from ..files.images import load_rgb
+from ..files.masks import read_binary
 from ..metrics import FolderScores, GroupUse, binarize, group_use_record, score_arrays
 from ..visualize.panels import GroupPictures
 from .predict import Predictor
@@ -64,7 +65,7 @@ def measure_group_use(predictor: Predictor, test_set: TestSet, seed: int = 0, gr
         groups = [_group(rng, entry, members[entry.category], group_size) for entry in case]
         predictions = [predictor.predict([image.image for image in group]) for group in groups]
         masks = [binarize(p.probability(0), RULE)[0] for p in predictions]
-        truths = [read_binary_mask(entry.truth) for entry in case]
+        truths = [read_binary(entry.truth).object for entry in case]
         if not all(truth.any() for truth in truths):
             continue
         record = group_use_record(case[0].name, case[0].category, case[1].category, *masks, *truths)
@@ -96,7 +97,7 @@ def _panels(d, case, groups, truths, predictions) -> list[GroupPictures]:
                 images=[load_rgb(image.image).array for image in group],
                 spatial_masks=None if prediction.spatial_masks is None else list(prediction.spatial_masks),
                 probabilities=[prediction.probability(i) for i in range(len(group))],
-                truths=[truth, *(read_binary_mask(image.truth) for image in group[1:])],
+                truths=[truth, *(read_binary(image.truth).object for image in group[1:])],
                 title=f"{entry.category} (d = {d:+.2f})",
             )
         )

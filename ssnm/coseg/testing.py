@@ -20,10 +20,12 @@ from ..data.testsets import TestSet
 from ..engine.distributed import Processes
 from ..engine.logs import count_progress
 from ..engine.runtime import git_commit
-from ..errors import ConfigError, DataError
+from ..errors import DataError
 from ..files.atomic import image_bytes, write_atomically
-from ..files.images import load_rgb, read_binary_mask
+from ..files.images import load_rgb
+from ..files.masks import read_binary
 from ..metrics import binarize
+from ..naming import select_names
 from ..visualize.overlays import overlay, probability_image
 from .partition import partition
 from .predict import GroupPrediction, Predictor
@@ -47,12 +49,10 @@ def select_classes(test_set: TestSet, classes: Sequence[str]) -> TestSet:
     """The test set restricted to some of its classes.
 
     Raises:
-        ConfigError: a class that the set does not have.
+        ConfigError: a class that the set does not have, under this or another name of it.
     """
-    unknown = [c for c in classes if c not in test_set.categories]
-    if unknown:
-        raise ConfigError(f"--classes: no class '{unknown[0]}'; there are {', '.join(test_set.categories)}")
-    return replace(test_set, images=[i for i in test_set.images if i.category in classes], warnings=[])
+    chosen = select_names(test_set.categories, classes, "--classes")
+    return replace(test_set, images=[i for i in test_set.images if i.category in chosen], warnings=[])
 
 
 def make_groups(test_set: TestSet, group_size: int, order: str, seed: int = 0) -> list[TestGroup]:
@@ -120,7 +120,7 @@ def in_memory_maps(
     for group, prediction in predict_groups(predictor, batches_of(groups, predictor)):
         for index, image in enumerate(group.images[: group.new]):
             if image.truth is not None:
-                yield group.category, image.name, prediction.probabilities[index], read_binary_mask(image.truth)
+                yield group.category, image.name, prediction.probabilities[index], read_binary(image.truth).object
 
 
 def write_run_record(out: Path, test_set: TestSet, root: Path, groups: Sequence[TestGroup], facts: dict) -> None:

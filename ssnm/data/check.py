@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import UserError
-from ..files.images import load_rgb, read_binary_mask
+from ..files.images import is_ambiguous, load_rgb
+from ..files.listing import shorten
+from ..files.masks import read_binary
 from ..naming import canonical_category
 from .records import TestImage
 from .testsets import expected_classes, expected_with_object, scan_test_set
@@ -31,13 +33,15 @@ class ClassCount:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """The result of a check: `problems` make the set unfit for a comparable number, `notes` do not."""
+    """The result of a check: `problems` make the set unfit for a comparable number, `notes` do not; `doubts` are notes
+    after which a set is not called well."""
 
     name: str
     root: Path
     classes: tuple[ClassCount, ...]
     problems: tuple[str, ...]
     notes: tuple[str, ...]
+    doubts: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -73,16 +77,21 @@ def check_test_set(
     """
     root = Path(root)
     scan = scan_test_set(name, root)
-    problems, shows_object = list(scan.problems), {}
+    problems, found = list(scan.problems), []
     with ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
-        results = pool.map(_check_image, scan.images)
-        for done, (image, (wrong, shown)) in enumerate(zip(scan.images, results), start=1):
-            problems += wrong
-            shows_object[image.category, image.name] = shown
+        for done, checked in enumerate(pool.map(_check_image, scan.images), start=1):
+            found.append(checked)
             if progress:
                 progress(done, len(scan.images))
+    problems += _gathered([line for checked in found for line in checked.problems])
+    shares = {(i.category, i.name): checked.share for i, checked in zip(scan.images, found)}
+    shows_object = {key: None if share is None else share > 0 for key, share in shares.items()}
     demanded = any(n is not None for n in expected_classes(name).values())
     notes = [] if demanded else list(scan.warnings)
+    doubts = [*scan.notes, *_share_notes(shares)]
+    if ambiguous := [str(i.image) for i, checked in zip(scan.images, found) if checked.ambiguous]:
+        doubts.append(f"{len(ambiguous)} photographs have an EXIF rotation that keeps their size, so that it is not known "
+                     f"which way round their masks are; they are taken upright: {shorten(ambiguous)}")  # fmt: skip
     problems += scan.warnings if demanded else []
     if not any(i.truth for i in scan.images):
         (notes if name == "folder" else problems).append(f"{root}: no groundtruth/; maps can be made but not scored")
@@ -91,18 +100,27 @@ def check_test_set(
     if demanded and not expected_with_object(name):  # of these sets every image shows its class
         empty = [f"{category}/{stem}" for (category, stem), shown in shows_object.items() if shown is False]
         problems += [f"{name}: the mask of {e} shows no object" for e in empty]
-    return CheckReport(name, root, classes, tuple(problems), tuple(notes))
+    return CheckReport(name, root, classes, tuple(problems), tuple(notes), tuple(doubts))
 
 
-def _check_image(item: TestImage) -> tuple[list[str], bool | None]:
-    """What is wrong with one image and its mask; whether the mask shows an object, None without a readable mask."""
+@dataclass(frozen=True)
+class _Checked:
+    """What is wrong with one image and its mask; share: of the mask that is object, None without a readable mask;
+    ambiguous: see :func:`ssnm.files.images.is_ambiguous`."""
+
+    problems: list[str]
+    share: float | None
+    ambiguous: bool
+
+
+def _check_image(item: TestImage) -> _Checked:
     problems, size, mask = [], None, None
     try:
-        size = load_rgb(item.image).size
+        mask = None if item.truth is None else read_binary(item.truth).object
     except UserError as error:
         problems.append(str(error))
     try:
-        mask = None if item.truth is None else read_binary_mask(item.truth)
+        size = load_rgb(item.image, fits=None if mask is None else mask.shape).size
     except UserError as error:
         problems.append(str(error))
     if size is not None and mask is not None and mask.shape != size:
@@ -110,7 +128,31 @@ def _check_image(item: TestImage) -> tuple[list[str], bool | None]:
             f"{item.truth}: mask of {mask.shape[1]}x{mask.shape[0]} for an image of {size[1]}x{size[0]} "
             f"({item.image}); width x height must be equal"
         )
-    return problems, None if mask is None else bool(mask.any())
+    return _Checked(problems, None if mask is None else float(mask.mean()), mask is not None and is_ambiguous(item.image))
+
+
+def _gathered(problems: list[str]) -> list[str]:
+    """Lines "FILE: what", those that say the same of several files in one."""
+    files: dict[str, list[str]] = {}
+    for line in problems:
+        file, _, what = line.partition(": ")
+        files.setdefault(what, []).append(file)
+    return [f"{f[0]}: {what}" + (f" ({len(f)} files, also {shorten(f[1:], 2)})" if len(f) > 1 else "")
+            for what, f in files.items()]  # fmt: skip
+
+
+def _share_notes(shares: dict[tuple[str, str], float | None]) -> list[str]:
+    """Classes of which most masks are empty or full: such a set is hardly what was meant."""
+    classes: dict[str, list[float]] = {}
+    for (category, _), share in shares.items():
+        if share is not None:
+            classes.setdefault(category, []).append(share)
+    notes = []
+    for category, found in classes.items():
+        for value, what in ((0, "show no object"), (1, "show nothing but the object")):
+            if 2 * found.count(value) > len(found):
+                notes.append(f"{category}: {found.count(value)} of {len(found)} masks {what}")
+    return notes
 
 
 def _class_counts(

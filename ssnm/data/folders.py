@@ -15,12 +15,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from ..errors import DataError, MissingFileError
-from ..files.images import VOID_INDEX, load_rgb, read_binary_mask, read_labels
+from ..files.ids import VOID
+from ..files.images import load_rgb
 from ..files.listing import images_by_stem, shorten
+from ..files.masks import read_binary, read_ids
 from ..naming import canonical_category
 from .records import Item, Sample, TestImage
 from .resizing import resize_image, resize_mask, resize_nearest
@@ -86,20 +87,20 @@ class VocSource:
         """
         item = self.items[index]
         path = self._masks[item.name]
-        labels = read_labels(path)
+        labels = read_ids(path, classes=True)
         masks = [labels == k for k in self._indices[index]]
-        return _sample(item, masks, labels == VOID_INDEX, path, size)
+        return _sample(item, masks, labels == VOID, path, size)
 
     def _counting(self, name: str, min_area_share: float) -> tuple[int, ...]:
         """The palette indices that cover enough of the mask of image `name`, ascending."""
-        labels = read_labels(self._masks[name])
-        counts = np.bincount(labels.ravel(), minlength=VOID_INDEX + 1)
-        counts[[0, VOID_INDEX]] = 0
+        labels = read_ids(self._masks[name], classes=True)
+        counts = np.bincount(labels.ravel(), minlength=VOID + 1)
+        counts[[0, VOID]] = 0
         unnamed = np.flatnonzero(counts[len(self._names) + 1 :])
         if unnamed.size:
             raise DataError(
                 f"{self._masks[name]}: index {unnamed[0] + len(self._names) + 1} has no class name; "
-                f"0..{len(self._names)} and {VOID_INDEX} (void) were expected"
+                f"0..{len(self._names)} and {VOID} (void) were expected"
             )
         enough = counts >= max(1.0, min_area_share * labels.size)
         return tuple(int(k) for k in np.flatnonzero(enough))
@@ -110,7 +111,7 @@ class ProcessedSource:
 
     A photograph that stands in several classes, as files of one name and the same bytes, is one item with the
     mask of each of them; every other (class, image) pair is one item with that one category. Masks follow the rule
-    of :func:`ssnm.files.images.read_binary_mask`; the 255 of a palette mask with other indices too is void. Files are
+    of :func:`ssnm.files.masks.read_binary`, which also says what is void. Files are
     listed when the source is made (images of one name and length are also compared) and decoded only by :meth:`load`.
 
     Args:
@@ -154,12 +155,13 @@ class ProcessedSource:
             MissingFileError, DataError: a file is missing, undecodable, or image and mask differ in size.
         """
         paths = self._truths[index]
-        masks = [read_binary_mask(path) for path in paths]
+        truths = [read_binary(path) for path in paths]
+        masks = [truth.object for truth in truths]
         for path, mask in zip(paths, masks):
             if mask.shape != masks[0].shape:
                 raise DataError(f"{path}: mask of another size than {paths[0]}, but both are of one image; width x "
                                 "height must be equal")  # fmt: skip
-        void = np.logical_or.reduce([_void(path, mask) for path, mask in zip(paths, masks)])
+        void = np.logical_or.reduce([truth.void for truth in truths])
         return _sample(self.items[index], masks, void, paths[0], size)
 
 
@@ -181,17 +183,9 @@ def _by_photograph(images: Sequence[TestImage]) -> list[list[TestImage]]:
     return list(photographs.values())
 
 
-def _void(path: Path, mask: np.ndarray) -> np.ndarray:
-    """Where a palette mask says 255 beside an object index; nowhere in 0/255 and 0/1 masks."""
-    with Image.open(path) as file:  # only the header is read
-        if file.mode != "P":
-            return np.zeros_like(mask)
-    return (read_labels(path) == VOID_INDEX) & ~mask
-
-
 def _sample(item: Item, masks: list[np.ndarray], void: np.ndarray, path: Path, size: tuple[int, int]) -> Sample:
     """Image, masks (each (H0, W0) bool) and void, brought to `size`."""
-    image = load_rgb(item.image)
+    image = load_rgb(item.image, fits=void.shape)
     if image.size != void.shape:
         raise DataError(
             f"{path}: mask of {void.shape[1]}x{void.shape[0]} for an image of {image.size[1]}x{image.size[0]} "

@@ -146,7 +146,7 @@ def _write_pair(pair: RawPair, root: Path) -> _WrittenPair | None:
         if truth_target.is_file():
             return None
     mask = pair.read_mask()
-    height, width = load_rgb(pair.image).size
+    height, width = load_rgb(pair.image, fits=mask.shape).size
     if mask.shape != (height, width):
         raise DataError(
             f"{pair.truth}: mask of {mask.shape[1]}x{mask.shape[0]} for an image of {width}x{height} "

@@ -17,8 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError, MissingFileError
-from ..files.images import IMAGE_SUFFIXES, open_image, read_binary_mask, read_labels
-from ..files.listing import images_by_stem, list_folders, list_images, shorten
+from ..files.images import open_image
+from ..files.listing import image_suffixes, images_by_stem, is_image, list_folders, plain_stem, shorten
+from ..files.masks import read_binary, read_ids
 from ..naming import canonical_category, natural_key
 from .testsets import expected_classes
 from .voc import VOC_CLASSES, read_voc_coseg_list
@@ -62,13 +63,16 @@ class RawSet:
 def find_internet(raw: Path) -> RawSet:
     """Internet (Object Discovery): ``Airplane100/0001.jpg`` with ``Airplane100/GroundTruth/0001.png``, and so on."""
     found = RawSet()
-    folders = {f.name.lower(): f for f in _folders_below(raw, depth=3)}
+    folders = _folders_below(raw, depth=3)
     for category, name in INTERNET_FOLDERS.items():
-        folder = folders.get(name.lower())
-        if folder is None:
+        copies = [f for f in folders if f.name.lower() == name.lower()]
+        if len(copies) > 1:
+            raise DataError(f"{raw}: two folders are named {name}: {copies[0]} and {copies[1]}; give the folder of one "
+                            "copy")  # fmt: skip
+        if not copies:
             found.warnings.append(f"{raw}: no folder {name}; class {category} is left out")
         else:
-            found.pairs += _paired(category, folder, folder / "GroundTruth")
+            found.pairs += _paired(category, copies[0], copies[0] / "GroundTruth")
     return found
 
 
@@ -86,7 +90,11 @@ def find_icoseg(raw: Path, groups: Mapping[str, str] | None = None) -> RawSet:
         raise DataError(f"iCoseg group {unknown[0]!r} is not one of {', '.join(expected_classes('icoseg'))}")
     split = (raw / "images").is_dir() and (raw / "ground_truth").is_dir()
     folders = {f.name: f for f in list_folders(raw / "images" if split else raw)}
-    plain = {_plain(name): name for name in folders}
+    plain: dict[str, str] = {}
+    for name in folders:
+        other = plain.setdefault(_plain(name), name)
+        if other != name and _plain(name) in expected_classes("icoseg") and _plain(name) not in groups:
+            raise DataError(f"{raw}: {other} and {name} may both be group {_plain(name)}; name one with --group")
     for group in expected_classes("icoseg"):
         name = groups.get(group, plain.get(group))
         if name is None:
@@ -159,9 +167,9 @@ def _msrc_labels(raw: Path) -> dict[str, Path]:
     """Stem of the image (``5_1_s``) -> its label image, anywhere under `raw`."""
     labels: dict[str, Path] = {}
     for path in sorted(raw.rglob("*_GT.*"), key=lambda p: natural_key(p.name)):
-        if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
+        if not is_image(path):
             continue
-        stem = path.stem[: -len("_GT")]
+        stem = plain_stem(path)[: -len("_GT")]
         if stem in labels:
             raise DataError(f"{path}: {labels[stem]} has the same name; give a folder with one copy of MSRC (v1 or v2)")
         labels[stem] = path
@@ -172,7 +180,7 @@ def _msrc_labels(raw: Path) -> dict[str, Path]:
 
 def _msrc_image(label: Path, stem: str) -> Path:
     for folder in (label.parent, label.parent.parent / "Images", label.parent.parent / "images"):
-        for suffix in (label.suffix, *IMAGE_SUFFIXES):
+        for suffix in (label.suffix, *sorted(image_suffixes())):
             if (folder / f"{stem}{suffix}").is_file():
                 return folder / f"{stem}{suffix}"
     raise MissingFileError(f"{label}: its image {stem}{label.suffix} is missing beside it and in Images/")
@@ -222,7 +230,7 @@ def _read_msrc_list(path: Path, labels: Mapping[str, Path]) -> list[tuple[str, s
 
 
 def _voc_mask(path: Path, index: int) -> np.ndarray:
-    return read_labels(path) == index
+    return read_ids(path, classes=True) == index
 
 
 def _paired(category: str, images: Path, truths: Path) -> list[RawPair]:
@@ -234,14 +242,18 @@ def _paired(category: str, images: Path, truths: Path) -> list[RawPair]:
             raise DataError(
                 f"{folder}: no file for {shorten(missing)}; every image needs its mask and every mask its image"
             )
-    return [RawPair(category, s, p, masks[s], partial(read_binary_mask, masks[s])) for s, p in pictures.items()]
+    return [RawPair(category, s, p, masks[s], partial(_read_mask, masks[s])) for s, p in pictures.items()]
+
+
+def _read_mask(path: Path) -> np.ndarray:
+    return read_binary(path).object
 
 
 def _folders_below(raw: Path, depth: int) -> list[Path]:
-    """All folders up to `depth` levels below `raw`, the nearer first; folders full of images are not descended into."""
+    """All folders up to `depth` levels below `raw`, the nearer first."""
     level, found = [raw], []
     for _ in range(depth):
-        level = [child for folder in level if not list_images(folder) for child in list_folders(folder)]
+        level = [child for folder in level for child in list_folders(folder)]
         found += level
     return found
 

@@ -8,12 +8,13 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import DataError, MissingFileError
 from ..facts import load_facts
-from ..files.listing import group_by_stem, list_folders, list_images, same_stem, shorten
+from ..files.listing import group_by_stem, left_out, list_folders, list_images, same_stem, shorten
 from ..naming import canonical_category
 from .records import TestImage
 from .voc import read_voc_coseg_list
@@ -24,7 +25,7 @@ TEST_SETS = ("msrc", "internet", "icoseg", "pascal_voc", "folder")
 
 @dataclass(frozen=True)
 class TestSet:
-    """A test set as read: `images` by class and natural order, `warnings` one line each."""
+    """A test set as read: `images` by class and natural order; `warnings`, what its reader should know, a line each."""
 
     __test__ = False  # not a pytest class
 
@@ -45,11 +46,13 @@ class TestSet:
 
 @dataclass
 class Scan:
-    """What lies in a folder, nothing raised: `problems` are errors, `warnings` are not, `counts` images per class."""
+    """What lies in a folder, nothing raised: `problems` are errors, `warnings` are not, `notes` tell of files that were
+    passed over, `counts` images per class."""
 
     images: list[TestImage] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -73,7 +76,7 @@ def read_test_set(name: str, root: str | Path) -> TestSet:
     if scan.problems:
         more = len(scan.problems) - 1
         raise DataError(scan.problems[0] + (f" (and {more} more problems like this)" if more else ""))
-    return TestSet(name, tuple(scan.images), tuple(scan.warnings))
+    return TestSet(name, tuple(scan.images), (*scan.warnings, *scan.notes))
 
 
 def scan_test_set(name: str, root: str | Path) -> Scan:
@@ -88,12 +91,15 @@ def scan_test_set(name: str, root: str | Path) -> Scan:
     base, truth_root = _find_bases(name, root)
     scan = Scan()
     folders = _class_folders(base, scan)
+    truths = {} if truth_root is None else {_plain(t.name): t for t in list_folders(truth_root)}
     for category, folder in folders.items():
-        truth = truth_root / category if truth_root and folder != base else truth_root
+        truth = truths.get(category, truth_root / category) if truth_root and folder != base else truth_root
         _pair_folder(category, folder, truth, scan)
     if truth_root is not None and base not in folders.values():
-        extra = [t.name for t in list_folders(truth_root) if t.name not in folders and list_images(t)]
-        scan.problems += [f"{truth_root / e}: ground truth of a class that has no folder in {base}" for e in extra]
+        extra = [t for t in truths.values() if _plain(t.name) not in folders and list_images(t)]
+        scan.problems += [f"{e}: ground truth of a class that has no folder in {base}" for e in extra]
+    seen = [base, *folders.values(), *([truth_root] if truth_root else []), *truths.values()]
+    scan.notes += [f"{root}: {note}" for note in [left_out(dict.fromkeys(seen))] if note]
     scan.warnings += count_warnings(name, scan)
     return scan
 
@@ -161,7 +167,7 @@ def _class_folders(base: Path, scan: Scan) -> dict[str, Path]:
     folders = {}
     for folder in list_folders(base):
         if list_images(folder):
-            folders[folder.name] = folder
+            folders[_plain(folder.name)] = folder
         else:
             scan.warnings.append(f"{folder}: a class folder without images, left out")
     if loose and folders:
@@ -170,7 +176,8 @@ def _class_folders(base: Path, scan: Scan) -> dict[str, Path]:
             "put every image into a group folder or none"
         )
     if not loose and not folders:
-        raise DataError(f"{base}: no images found; wanted <group>/*.jpg or *.jpg (also png, bmp, tif, webp, gif)")
+        raise DataError(f"{base}: no images found; wanted <group>/*.jpg or *.jpg, or any other format that Pillow reads"
+                        + (f" ({left})" if (left := left_out([base])) else ""))
     return {FLAT_CATEGORY: base} if loose else folders
 
 
@@ -190,6 +197,11 @@ def _pair_folder(category: str, folder: Path, truth_folder: Path | None, scan: S
     for stem, files in truths.items():
         if stem not in images:
             scan.problems.append(f"{files[0]}: ground truth without its image {folder / stem}.jpg (or another suffix)")
+
+
+def _plain(name: str) -> str:
+    """A folder's name, its accents composed: the two forms are one name."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _facts() -> dict:

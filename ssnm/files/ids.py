@@ -1,7 +1,7 @@
-"""Masks that hold ids: one small number per object and pixel. The one rule for what a file or array of ids says.
+"""Masks that hold ids, one small number per object and pixel: what an array of them says, and writing them.
 
 0 is background. A picture with only 0 and 255 (or bool) shows one object, id 1; beside other ids 255 is void, which
-belongs to no object. Used by propagation, test sets and scoring of videos, so that they can never disagree.
+belongs to no object. Files are read by :func:`ssnm.files.masks.read_ids`, which follows this rule.
 """
 
 from __future__ import annotations
@@ -16,8 +16,6 @@ from ..errors import DataError
 from .images import open_image
 
 VOID = 255
-_MOST_GREY_IDS = 32  # a grey picture with more values is a soft mask, not one of ids
-_LOSSY = ("JPEG", "MPO", "WEBP")
 
 
 def as_ids(mask: np.ndarray, name: str = "mask") -> np.ndarray:
@@ -52,30 +50,6 @@ def ids_in(mask: np.ndarray) -> tuple[int, ...]:
     return tuple(int(i) for i in np.unique(mask) if i != 0)
 
 
-def read_ids(path: str | Path) -> np.ndarray:
-    """Read a mask file as ids (H, W) uint8 in 0..254.
-
-    Palette and grey pictures by value; black-and-white pictures of any mode are one object; lossy files (JPEG) are
-    cut at one half, since they cannot hold ids.
-
-    Raises:
-        MissingFileError: no such file.
-        DataError: it cannot be decoded, is coloured, or is soft (grey with more than 32 values).
-    """
-    image = open_image(path)
-    if image.format in _LOSSY:
-        return (np.array(image.convert("L")) > 127).astype(np.uint8)
-    if image.mode == "P":
-        return as_ids(np.array(image), str(path))
-    values = _grey_values(image, path)
-    shown = np.unique(values)
-    if len(shown) > _MOST_GREY_IDS:
-        raise DataError(
-            f"{path}: a grey picture with {len(shown)} values is a soft mask, not one of ids; cut it at one half first"
-        )
-    return as_ids(values, str(path))
-
-
 def read_palette(path: str | Path) -> bytes | None:
     """The colours of a palette picture as RGB bytes, None for any other picture."""
     image = open_image(path)
@@ -102,24 +76,3 @@ def voc_palette() -> bytes:
         for bit in range(3):
             colours[:, channel] |= (((ids >> (3 * bit + channel)) & 1) << (7 - bit)).astype(np.uint8)
     return colours.tobytes()
-
-
-def _grey_values(image: Image.Image, path: str | Path) -> np.ndarray:
-    """(H, W) whole numbers of a picture without palette.
-
-    Raises:
-        DataError: it is coloured.
-    """
-    if image.mode in ("1", "L"):
-        return np.array(image)
-    if image.mode.startswith("I"):
-        wide = np.array(image).astype(np.int64)
-        return np.where(wide == 65535, VOID, wide) if np.isin(wide, (0, 65535)).all() else wide
-    rgb = np.array(image.convert("RGB"))
-    grey = rgb[:, :, 0]
-    if not (rgb == grey[:, :, None]).all() or not np.isin(grey, (0, VOID)).all():
-        raise DataError(
-            f"{path}: a palette or one-channel mask is needed, got a {image.mode} picture, whose ids are not known; "
-            "save it as a palette PNG, or in black and white for one object"
-        )
-    return grey

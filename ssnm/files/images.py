@@ -1,7 +1,7 @@
-"""Reading images and masks from files: Pillow and numpy, no torch. Used by data, metrics and inference.
+"""Reading photographs from files: Pillow and numpy, no torch. Used by data, metrics and inference.
 
-One documented rule each for "any image -> RGB" and "any mask file -> boolean mask", so that training,
-scoring and prediction can never disagree about what a file says.
+One documented rule for "any image -> RGB", so that training, scoring and prediction can never disagree about what a
+file says. Masks: :mod:`ssnm.files.masks`.
 """
 
 from __future__ import annotations
@@ -10,13 +10,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
 from ..errors import DataError, MissingFileError
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm")
-VOID_INDEX = 255
-_WIDE_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
+NARROW_MODES = ("1", "L", "P", "RGB", "LA", "PA", "La", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
+_NO_DATA_TAG = 42113  # GDAL's, in TIFF files: the value that stands for "not measured"
+_HUGE = 1e30  # floats beyond are such values too: -3.4e38 is the usual one
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # EXIF orientation -> what turns the stored picture upright
+_SIDEWAYS = (5, 6, 7, 8)  # orientations that swap width and height
+ASPECT_TOLERANCE = 0.03
 
 
 @dataclass(frozen=True)
@@ -47,16 +58,19 @@ def open_image(path: str | Path) -> Image.Image:
             return file
     except FileNotFoundError:
         raise MissingFileError(f"{path}: no such image file") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: cannot be decoded as an image ({error}); replace or remove the file") from None
+    except Exception as error:  # decoders of damaged files raise whatever they stumble over
+        raise DataError(
+            f"{path}: cannot be decoded as an image ({_said(error)}); replace or remove the file"
+        ) from None
 
 
-def to_rgb(image: Image.Image | np.ndarray, name: str = "") -> RGBImage:
+def to_rgb(image: Image.Image | np.ndarray, name: str = "", upright: bool = True) -> RGBImage:
     """Any Pillow image or array -> 8-bit RGB, upright.
 
-    Grey and one-channel images are replicated; palette images are looked up; alpha is composited on
-    white; CMYK is converted; 16-bit and float images are scaled to 0..255 (16-bit by 1/257, floats in
-    [0,1] by 255, other values by their own range); EXIF rotation is applied.
+    Grey and one-channel images are replicated; palette images are looked up; alpha is composited on white; CMYK is
+    converted; EXIF rotation is applied, unless `upright` is false. Images of more than 8 bits: integers up to 255 as
+    they are, up to 65535 by 1/257, floats in [0, 1] by 255, all others by their own range, from which infinite, huge
+    (1e30) and "no data" values (GDAL's tag) are left out; those become black.
 
     Arrays may be (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), uint8, uint16, bool or float in [0,1].
 
@@ -68,12 +82,68 @@ def to_rgb(image: Image.Image | np.ndarray, name: str = "") -> RGBImage:
     if image.width == 0 or image.height == 0:
         raise DataError(f"{name or 'image'}: has no pixels (size {image.width}x{image.height})")
     try:
-        image = ImageOps.exif_transpose(image)  # also decodes an image that was only opened so far
         image.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{name or 'image'}: cannot be decoded ({error}); give a whole image") from None
-    if image.mode in _WIDE_MODES:
-        image = Image.fromarray(_wide_to_uint8(np.asarray(image), image.mode))
+        turn = _UPRIGHT.get(orientation(image)) if upright else None
+        return _converted(image if turn is None else _turned(image, turn), name)
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(f"{name or 'image'}: cannot be decoded ({_said(error)}); give a whole image") from None
+
+
+def orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1..8; 1 (as stored) where there is none or the block cannot be read."""
+    try:
+        found = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:
+        return 1
+    return found if found in _UPRIGHT else 1
+
+
+def load_rgb(path: str | Path, fits: tuple[int, int] | None = None) -> RGBImage:
+    """Read an image file as upright 8-bit RGB; see :func:`to_rgb` for what is converted how.
+
+    fits: (height, width) of its mask or annotations. Where the EXIF tag turns the picture and only the stored pixels
+        have that aspect, they are what was annotated, and are not turned. Where both have it, the upright picture is
+        taken; :func:`is_ambiguous` tells.
+    """
+    image = open_image(path)
+    stored = (image.height, image.width)
+    turned = stored[::-1] if orientation(image) in _SIDEWAYS else stored
+    upright = fits is None or not same_aspect(stored, fits) or same_aspect(turned, fits)
+    return to_rgb(image, name=str(path), upright=upright)
+
+
+def is_ambiguous(path: str | Path) -> bool:
+    """Whether EXIF turns the photograph without changing its size, so that a mask may have been drawn either way.
+
+    Only the header is read. A file that cannot be opened is not ambiguous.
+    """
+    try:
+        with Image.open(path) as image:
+            tag = orientation(image)
+            return tag != 1 and (tag not in _SIDEWAYS or image.width == image.height)
+    except Exception:
+        return False
+
+
+def same_aspect(first: tuple[int, int], second: tuple[int, int]) -> bool:
+    """Whether two sizes (height, width) are of one picture: shrunken copies round their sides, by 3 % at most."""
+    if first == second:
+        return True
+    ratio = (first[0] * second[1]) / (first[1] * second[0])
+    return abs(ratio - 1) <= ASPECT_TOLERANCE
+
+
+def _turned(image: Image.Image, turn: Image.Transpose) -> Image.Image:
+    turned = image.transpose(turn)
+    turned.info = {k: v for k, v in image.info.items() if k != "exif"}
+    return turned
+
+
+def _converted(image: Image.Image, name: str) -> RGBImage:
+    if image.mode not in NARROW_MODES:
+        image = Image.fromarray(_wide_to_uint8(np.asarray(image), _no_data(image), name))
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert(
@@ -82,43 +152,6 @@ def to_rgb(image: Image.Image | np.ndarray, name: str = "") -> RGBImage:
     grey = image.mode in ("1", "L")
     array = np.array(image if image.mode == "RGB" else image.convert("RGB"))
     return RGBImage(array=array, grey=grey, name=name)
-
-
-def load_rgb(path: str | Path) -> RGBImage:
-    """Read an image file as upright 8-bit RGB; see :func:`to_rgb` for what is converted how."""
-    return to_rgb(open_image(path), name=str(path))
-
-
-def read_labels(path: str | Path) -> np.ndarray:
-    """Read a palette mask as its indices (H, W) uint8: VOC's class numbers, 255 = void.
-
-    Raises:
-        DataError: the file is a colour image, so its indices are not known.
-    """
-    image = open_image(path)
-    if image.mode not in ("P", "L", "1"):
-        raise DataError(f"{path}: a palette or one-channel mask was expected, got mode {image.mode}")
-    return np.array(image if image.mode != "1" else image.convert("L"))
-
-
-def read_binary_mask(path: str | Path) -> np.ndarray:
-    """Read a ground-truth file as a boolean mask (H, W). The one rule for all layouts:
-
-    - palette files by index: any index except 0 and 255 (void) is the object, unless 255 is the only
-      index besides 0, which is an ordinary 0/255 mask;
-    - one-channel files whose largest value is 1 (or bool) are 0/1 masks;
-    - everything else (0/255, JPEG-compressed grey, colour) is converted to grey and cut at > 127.
-    """
-    image = open_image(path)
-    if image.mode == "P":
-        index = np.array(image)
-        foreground = (index != 0) & (index != VOID_INDEX)
-        return foreground if foreground.any() else index == VOID_INDEX
-    if image.mode in _WIDE_MODES:
-        wide = np.asarray(image)
-        return wide > (0.5 if wide.max(initial=0) <= 1 else 127 if wide.max() <= 255 else wide.max() / 2)
-    grey = np.array(image.convert("RGB").convert("L") if "A" in image.mode else image.convert("L"))
-    return grey > 0 if grey.max(initial=0) <= 1 else grey > 127
 
 
 def _array_to_pil(array: np.ndarray, name: str) -> Image.Image:
@@ -143,12 +176,38 @@ def _array_to_pil(array: np.ndarray, name: str) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(array))
 
 
-def _wide_to_uint8(array: np.ndarray, mode: str) -> np.ndarray:
-    if mode != "F":
-        high = int(array.max(initial=0))
-        scale = 1 / 257 if high > 255 else 1.0
-        return np.clip(array.astype(np.float64) * scale, 0, 255).round().astype(np.uint8)
-    low, high = float(np.nanmin(array)), float(np.nanmax(array))
-    if 0 <= low and high <= 1:
-        return (np.nan_to_num(array) * 255).round().astype(np.uint8)
-    return ((np.nan_to_num(array) - low) / max(high - low, 1e-12) * 255).round().astype(np.uint8)
+def _no_data(image: Image.Image) -> float | None:
+    """The value that a TIFF file declares as "no data"."""
+    tags = getattr(image, "tag_v2", {})
+    try:
+        return float(str(tags[_NO_DATA_TAG]).strip("\0 "))
+    except (KeyError, ValueError, TypeError):
+        return None
+
+
+def _wide_to_uint8(array: np.ndarray, no_data: float | None, name: str) -> np.ndarray:
+    """Integers or floats of more than 8 bits (H, W) -> uint8, by the rule of :func:`to_rgb`.
+
+    Raises:
+        DataError: not one pixel holds a value.
+    """
+    values = array.astype(np.float64)
+    known = np.isfinite(values) & (np.abs(values) < _HUGE)
+    if no_data is not None:
+        known &= values != no_data
+    if not known.any():
+        raise DataError(f"{name or 'image'}: no pixel holds a finite value; export it as 8 bits")
+    values = np.where(known, values, 0)
+    low, high = float(values[known].min()), float(values[known].max())
+    if np.issubdtype(array.dtype, np.integer) and 0 <= low and high <= 65535:
+        low, high = 0.0, 255.0 if high <= 255 else 65535.0
+    elif 0 <= low and high <= 1:
+        low, high = 0.0, 1.0
+    scaled = (values - low) / max(high - low, 1e-12) * 255
+    return np.where(known, scaled, 0).clip(0, 255).round().astype(np.uint8)
+
+
+def _said(error: Exception) -> str:
+    """What a decoder said, in one line."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, (OSError, ValueError, SyntaxError)) and text else f"{type(error).__name__}: {text}"

@@ -1,22 +1,50 @@
-"""Listing image folders: natural order, hidden files left out, files of one stem found. No torch."""
+"""Listing image folders: natural order, hidden files left out, files of one stem found. No torch.
+
+Names that look alike are alike: "café" composed (Linux) and decomposed (macOS) is one stem.
+"""
 
 from __future__ import annotations
 
-from collections import defaultdict
+import unicodedata
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
+
+from PIL import Image
 
 from ..errors import DataError, MissingFileError
 from ..naming import natural_key
-from .images import IMAGE_SUFFIXES
 
 _SHOWN = 5
+_HEIF = (".heic", ".heif", ".hif")
+_HEIF_EXTRA = 'pip install -e ".[heic]" reads them'
+# Formats that Pillow lists but opens only with a program beside it, or not at all.
+_STUBS = ("BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF")
+
+
+@lru_cache(maxsize=1)
+def image_suffixes() -> frozenset[str]:
+    """The suffixes, in lower case, of every image format that Pillow reads here; HEIC where pillow-heif is installed."""
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        pass
+    else:
+        register_heif_opener()
+    Image.init()
+    formats = Image.registered_extensions()
+    return frozenset(suffix for suffix, name in formats.items() if name in Image.OPEN and name not in _STUBS)
+
+
+def is_image(path: Path) -> bool:
+    """Whether the name is that of an image file that is not hidden."""
+    return path.suffix.lower() in image_suffixes() and not path.name.startswith(".")
 
 
 def list_images(folder: str | Path) -> list[Path]:
-    """The image files directly in `folder` (any suffix of ``IMAGE_SUFFIXES``), in natural order."""
-    files = (p for p in Path(folder).iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
-    return sorted((p for p in files if p.is_file()), key=lambda p: natural_key(p.name))
+    """The image files directly in `folder`, in natural order: every format that Pillow reads."""
+    return sorted((p for p in Path(folder).iterdir() if is_image(p) and p.is_file()), key=lambda p: natural_key(p.name))
 
 
 def list_folders(folder: str | Path) -> list[Path]:
@@ -25,11 +53,30 @@ def list_folders(folder: str | Path) -> list[Path]:
     return sorted(folders, key=lambda p: natural_key(p.name))
 
 
+def left_out(folders: Iterable[str | Path]) -> str:
+    """What in `folders` is not hidden and no image, in one line: "5 files left out: 4 .heic (...), 1 .txt"; or "".
+
+    Sub-folders are not counted.
+    """
+    others = [p for folder in folders for p in Path(folder).iterdir()
+              if not p.name.startswith(".") and not is_image(p) and p.is_file()]  # fmt: skip
+    if not others:
+        return ""
+    kinds = Counter(p.suffix.lower() or p.name for p in others).most_common()
+    shown = [f"{n} {kind}" + (f" ({_HEIF_EXTRA})" if kind in _HEIF else "") for kind, n in kinds]
+    return f"{len(others)} file{'s' * (len(others) > 1)} left out: {shorten(shown)}"
+
+
+def plain_stem(path: Path) -> str:
+    """The file name without suffix, as the key by which files are paired: composed (NFC)."""
+    return unicodedata.normalize("NFC", path.stem)
+
+
 def group_by_stem(files: Iterable[Path]) -> dict[str, list[Path]]:
-    """File name without suffix -> the files that carry it; more than one is ambiguous."""
+    """File name without suffix (:func:`plain_stem`) -> the files that carry it; more than one is ambiguous."""
     groups: dict[str, list[Path]] = defaultdict(list)
     for file in files:
-        groups[file.stem].append(file)
+        groups[plain_stem(file)].append(file)
     return dict(groups)
 
 

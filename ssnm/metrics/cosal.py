@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import MissingPackageError
-from ..files.images import read_binary_mask
+from ..files.masks import read_binary
 from .maps import read_map, resize_map
 from .pairing import find_pairs
 
@@ -72,7 +72,7 @@ def cosal_folder(
     overlap = sod.FmeasureV2({"fm": sod.FmeasureHandler(with_dynamic=True, with_adaptive=True, beta=0.3)})
     pairs = find_pairs(pred_dir, truth_dir, classes, allow_extra).pairs
     for pair in pairs:
-        truth = read_binary_mask(pair.truth)
+        truth = read_binary(pair.truth).object
         map_ = resize_map(read_map(pair.map), truth.shape)
         if map_.dtype != np.uint8:
             map_ = (map_ * 255).round().astype(np.uint8)
@@ -97,8 +97,8 @@ def _import_pysodmetrics() -> Any:
         import py_sod_metrics
     except ImportError:
         raise MissingPackageError(
-            "the co-saliency measures need the package pysodmetrics: pip install ssnm[cosal]"
+            'the co-saliency measures need the package pysodmetrics: pip install -e ".[cosal]"'
         ) from None
     if not hasattr(py_sod_metrics, "FmeasureHandler"):
-        raise MissingPackageError("the installed pysodmetrics is too old (1.4.2 or newer): pip install -U ssnm[cosal]")
+        raise MissingPackageError('the installed pysodmetrics is too old (1.4.2 or newer): pip install -U -e ".[cosal]"')
     return py_sod_metrics

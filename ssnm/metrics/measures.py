@@ -96,6 +96,23 @@ def _mean_plus_std(prob: np.ndarray, cap: float | None) -> float:
     return threshold if cap is None else min(threshold, cap)
 
 
+def mask_threshold(prob: np.ndarray, rule: ThresholdRule) -> float | None:
+    """Where ``mean+std`` cuts a map (H, W) in [0, 1] that is a mask already: midway between its two values, or at the
+    cap if that is lower; None for other maps and rules. A map of 1 alone is a mask without background."""
+    two = (0.0, 1.0) if prob.min() == 1 else two_values(prob)
+    if two is None or rule.kind != "mean+std":
+        return None
+    middle = (two[0] + two[1]) / 2
+    return middle if rule.value is None else min(middle, rule.value)
+
+
+def two_values(array: np.ndarray) -> tuple[float, float] | None:
+    """The lower and the higher value of a map (H, W) that holds exactly two, further apart than rounding; else None."""
+    low, high = array.min(), array.max()
+    apart = high > low if array.dtype == np.bool_ else float(high) - float(low) >= CONSTANT_SPREAD
+    return (low.item(), high.item()) if apart and bool(((array == low) | (array == high)).all()) else None
+
+
 def as_probability(array: np.ndarray, name: str = "map") -> np.ndarray:
     """uint8 0..255, bool, or floats in [0, 1] of shape (H, W) -> float64 in [0, 1].
 

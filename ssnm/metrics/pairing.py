@@ -7,9 +7,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import ConfigError, DataError, MissingFileError
-from ..files.images import IMAGE_SUFFIXES
-from ..naming import natural_key
+from ..errors import DataError, MissingFileError
+from ..files.listing import image_suffixes, plain_stem
+from ..naming import canonical_category, natural_key, select_names
 
 FLAT_CLASS = "all"
 MAP_SUFFIXES = (".png",)
@@ -42,7 +42,8 @@ def find_pairs(
     directly in it are one class ``all``, with their maps in ``pred_dir/all`` (as the test command writes them) or,
     where there is no such folder, directly in pred_dir. The classes are the folders of
     the ground truth (or those named in ``classes``); in pred_dir only PNG files count, and folders whose names
-    start with ``_`` or ``.`` are nobody's maps.
+    start with ``_`` or ``.`` are nobody's maps. Classes are compared by :func:`ssnm.naming.canonical_category`, where
+    that tells them apart; names of files in composed form (NFC).
 
     Raises:
         MissingFileError: a folder, class folder or map is missing.
@@ -52,12 +53,13 @@ def find_pairs(
     """
     pred_dir, truth_root = _existing(pred_dir, "predictions"), _truth_root(truth_dir)
     folders = _class_folders(truth_root)
-    extra = _foreign_folders(pred_dir, folders)
+    homes = _map_folders(pred_dir, folders)
+    extra = _foreign_folders(pred_dir, set(homes.values()))
     pairs: list[Pair] = []
     selected = _selected(folders, classes, truth_root)
     for category, truth_folder in selected.items():
         flat = truth_folder == truth_root and not (pred_dir / FLAT_CLASS).is_dir()
-        map_folder = pred_dir if flat else pred_dir / category
+        map_folder = pred_dir if flat else homes.get(category, pred_dir / category)
         if not map_folder.is_dir():
             raise MissingFileError(_missing_folder_message(map_folder, selected))
         of_class, extra_of_class = _pair_class(category, map_folder, truth_folder)
@@ -86,7 +88,7 @@ def _truth_root(truth_dir: str | Path) -> Path:
 def _class_folders(truth_root: Path) -> dict[str, Path]:
     """Class name -> ground-truth folder, in natural order; the root itself where images lie in it directly."""
     folders = sorted(_visible_folders(truth_root), key=lambda p: natural_key(p.name))
-    loose = _files_by_stem(truth_root, IMAGE_SUFFIXES)
+    loose = _files_by_stem(truth_root, image_suffixes())
     if loose and folders:
         raise DataError(f"{next(iter(loose.values()))}: lies beside the class folders; move it into one, or remove it")
     if not loose and not folders:
@@ -97,18 +99,15 @@ def _class_folders(truth_root: Path) -> dict[str, Path]:
 def _selected(folders: dict[str, Path], classes: Sequence[str] | None, truth_root: Path) -> dict[str, Path]:
     if classes is None:
         return folders
-    unknown = [name for name in classes if name not in folders]
-    if unknown or not classes:
-        wrong = f"class {unknown[0]!r} has no folder" if unknown else "no class was named"
-        raise ConfigError(f"{truth_root}: {wrong}; it holds {', '.join(folders)}")
-    return {name: path for name, path in folders.items() if name in classes}
+    names = select_names(folders, classes, str(truth_root))
+    return {name: folders[name] for name in names}
 
 
 def _visible_folders(folder: Path) -> list[Path]:
     return [p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(("_", "."))]
 
 
-def _files_by_stem(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
+def _files_by_stem(folder: Path, suffixes: Collection[str]) -> dict[str, Path]:
     """Stem -> file, in natural order.
 
     Raises:
@@ -117,21 +116,37 @@ def _files_by_stem(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
     files = [p for p in folder.iterdir() if p.suffix.lower() in suffixes and not p.name.startswith(".") and p.is_file()]
     by_stem: dict[str, Path] = {}
     for path in sorted(files, key=lambda p: natural_key(p.name)):
-        if path.stem in by_stem:
-            raise DataError(f"{path}: has the same stem as {by_stem[path.stem].name}; keep one of the two")
-        by_stem[path.stem] = path
+        stem = plain_stem(path)
+        if stem in by_stem:
+            raise DataError(f"{path}: has the same stem as {by_stem[stem].name}; keep one of the two")
+        by_stem[stem] = path
     return dict(sorted(by_stem.items(), key=lambda item: natural_key(item[0])))
 
 
-def _foreign_folders(pred_dir: Path, folders: dict[str, Path]) -> list[Path]:
+def _map_folders(pred_dir: Path, folders: dict[str, Path]) -> dict[str, Path]:
+    """Class of the ground truth -> its folder of maps, where there is one: of the same name, else of the same class."""
+    there = _visible_folders(pred_dir)
+    by_name = {p.name: p for p in there}
+    by_class: dict[str, list[Path]] = {}
+    for path in there:
+        by_class.setdefault(canonical_category(path.name), []).append(path)
+    homes = {}
+    for name in folders:
+        alike = [p for p in by_class.get(canonical_category(name), []) if p.name not in folders]
+        if name in by_name or len(alike) == 1:
+            homes[name] = by_name.get(name) or alike[0]
+    return homes
+
+
+def _foreign_folders(pred_dir: Path, known: Collection[Path]) -> list[Path]:
     """Folders of maps that are no class of the ground truth."""
-    unknown = [p for p in _visible_folders(pred_dir) if p.name not in folders]
+    unknown = [p for p in _visible_folders(pred_dir) if p not in known]
     with_maps = [p for p in unknown if any(f.suffix.lower() in MAP_SUFFIXES for f in p.iterdir())]
     return sorted(with_maps, key=lambda p: natural_key(p.name))
 
 
 def _pair_class(category: str, map_folder: Path, truth_folder: Path) -> tuple[list[Pair], list[Path]]:
-    truths = _files_by_stem(truth_folder, IMAGE_SUFFIXES)
+    truths = _files_by_stem(truth_folder, image_suffixes())
     if not truths:
         raise DataError(f"{truth_folder}: holds no ground-truth image; fill the class folder or remove it")
     maps = _files_by_stem(map_folder, MAP_SUFFIXES)
@@ -155,7 +170,7 @@ def _missing_folder_message(map_folder: Path, folders: dict[str, Path]) -> str:
 def _missing_message(missing: list[str], map_folder: Path, truths: dict[str, Path]) -> str:
     wanted = map_folder / f"{missing[0]}.png"
     message = f"{wanted}: no map for the ground truth {truths[missing[0]]} ({_count(missing, 'map')} missing here)"
-    other = sorted(p.name for p in map_folder.glob("*") if p.stem == missing[0])
+    other = sorted(p.name for p in map_folder.glob("*") if plain_stem(p) == missing[0])
     return f"{message}; {other[0]} is there, but maps are read from PNG only" if other else message
 
 

@@ -58,7 +58,8 @@ class FolderScores:
 
     averages: keys ``images``, ``classes``, ``pooled``; curve: mean J (the protocol's headline average) at the
     thresholds k/255, k = 0..255; resized: maps that did not have the size of their ground truth; binary_maps: no
-    map held a value above 1, so all were read as 0/1 masks; extra: maps without ground truth that were ignored.
+    map held a value above 1, so all were read as 0/1 masks; extra: maps without ground truth that were ignored;
+    remarks: what the values of maps and truths tell, one sentence each.
     """
 
     protocol: Protocol
@@ -69,6 +70,7 @@ class FolderScores:
     resized: int = 0
     binary_maps: bool = False
     extra: int = 0
+    remarks: tuple[str, ...] = ()
 
     @property
     def headline(self) -> Average:
@@ -95,6 +97,7 @@ class FolderScores:
             "resized": self.resized,
             "binary_maps": self.binary_maps,
             "extra": self.extra,
+            "remarks": list(self.remarks),
         }
 
     @classmethod
@@ -116,6 +119,7 @@ class FolderScores:
                 resized=values["resized"],
                 binary_maps=values["binary_maps"],
                 extra=values["extra"],
+                remarks=tuple(values.get("remarks", ())),
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise DataError(f"a damaged file of scores ({type(error).__name__}: {error}); score again") from None
@@ -179,7 +183,7 @@ class FolderScores:
             notes.append(f"{left_out} images with empty ground truth left out")
         if self.extra:
             notes.append(f"{self.extra} maps or folders without ground truth ignored")
-        return notes
+        return [*notes, *self.remarks]
 
     def table(self) -> str:
         """The table for a terminal: protocol, classes, averages (P and J in percent), notes."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from math import fsum
@@ -16,10 +16,18 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError
-from ..files.images import read_binary_mask
+from ..files.masks import read_binary
 from .curve import best_level, jaccard_curve
 from .maps import read_map, resize_map, resize_truth
-from .measures import Confusion, as_probability, binarize, confusion_at_level, level_histogram
+from .measures import (
+    Confusion,
+    as_probability,
+    binarize,
+    confusion_at_level,
+    level_histogram,
+    mask_threshold,
+    two_values,
+)
 from .pairing import Pair, find_pairs
 from .protocol import AVERAGES, Protocol
 from .scores import Average, ClassScore, FolderScores, ImageScore
@@ -31,7 +39,8 @@ class Measured:
 
     counts and threshold are those of the protocol's rule (placeholders under ``best`` until all images are seen);
     histogram: (2, 256), see :func:`ssnm.metrics.measures.level_histogram`; peak: largest value of an 8-bit map
-    as read, 255 for others; resized: the map did not have the size of its ground truth.
+    as read, 255 for others; resized: the map did not have the size of its ground truth; levels: how many values
+    it holds, 3 for more; full: its truth has no background.
     """
 
     category: str
@@ -41,6 +50,8 @@ class Measured:
     histogram: np.ndarray
     peak: int
     resized: bool
+    levels: int = 3
+    full: bool = False
 
 
 def score_folder(
@@ -61,7 +72,8 @@ def score_folder(
         classes: score only these class folders.
         allow_extra: ignore maps without ground truth instead of refusing them.
 
-    If no map of the folder holds a value above 1 and some hold 1, the files are 0/1 masks and are read as such.
+    Maps of 0 and 1 are masks, and are read as such, unless other maps of the folder hold greys: beside these they are
+    faint maps. The scores' notes tell where ranges are mixed.
 
     Raises:
         MissingFileError, DataError: a wrong pairing (see :func:`ssnm.metrics.pairing.find_pairs`), a file that
@@ -71,10 +83,14 @@ def score_folder(
     protocol = Protocol.get(protocol)
     pairing = find_pairs(pred_dir, truth_dir, classes, allow_extra)
     measured = _measure_all(pairing.pairs, protocol, workers, scale=1)
-    binary_maps = max(m.peak for m in measured) == 1
-    if binary_maps:
+    peaks = [m.peak for m in measured]
+    ones = peaks.count(1)
+    all_masks = all(m.levels < 3 and m.peak in (0, 1, 255) for m in measured)
+    if ones and all_masks:
         measured = _measure_all(pairing.pairs, protocol, workers, scale=255)
-    return replace(summarise(measured, protocol), binary_maps=binary_maps, extra=len(pairing.extra))
+    scores = summarise(measured, protocol)
+    remarks = (*scores.remarks, *_range_remarks(ones, peaks, all_masks))
+    return replace(scores, binary_maps=max(peaks) == 1, extra=len(pairing.extra), remarks=remarks)
 
 
 def score_arrays(
@@ -111,16 +127,21 @@ def measure(category: str, name: str, map_: np.ndarray, truth: np.ndarray, proto
     if protocol.rule.kind == "best":
         counts, threshold = Confusion(0, 0, 0, 0), 0.0
     else:
-        mask, threshold = binarize(prob, protocol.rule)
+        threshold = mask_threshold(prob, protocol.rule)
+        mask, threshold = binarize(prob, protocol.rule) if threshold is None else (prob > threshold, threshold)
         counts = Confusion.of(mask, truth)
-    return Measured(category, name, counts, threshold, level_histogram(prob, truth), peak, resized)
+    levels = 1 if map_.min() == map_.max() else 2 if two_values(map_) is not None else 3
+    histogram = level_histogram(prob, truth)
+    return Measured(category, name, counts, threshold, histogram, peak, resized, levels, bool(truth.all()))
 
 
 def _measure_all(pairs: Sequence[Pair], protocol: Protocol, workers: int | None, scale: int) -> list[Measured]:
     def one(pair: Pair) -> Measured:
-        map_, truth = read_map(pair.map), read_binary_mask(pair.truth)
+        map_, truth = read_map(pair.map), read_binary(pair.truth).object
+        if scale != 1 and map_.dtype == np.uint8 and map_.max(initial=0) == 1:
+            map_ = map_ * np.uint8(scale)
         try:
-            return measure(pair.category, pair.name, map_ * np.uint8(scale) if scale != 1 else map_, truth, protocol)
+            return measure(pair.category, pair.name, map_, truth, protocol)
         except DataError as error:
             raise DataError(f"{pair.map}: {error}") from None
 
@@ -157,7 +178,30 @@ def summarise(measured: Sequence[Measured], protocol: Protocol) -> FolderScores:
         averages={key: _average(key, images, classes) for key in AVERAGES},
         curve=curve,
         resized=sum(m.resized for m in measured),
+        remarks=tuple(_remarks(measured, groups)),
     )
+
+
+def _remarks(measured: Sequence[Measured], groups: Mapping[str, Sequence[Measured]]) -> list[str]:
+    """What the maps are, and which classes have truths that cannot all be meant."""
+    remarks = []
+    if masks := sum(m.levels == 2 for m in measured):
+        remarks.append(f"{masks} of {len(measured)} maps hold two values: they are masks, resized as the truth is")
+    for category, group in groups.items():
+        for count, what in ((sum(m.counts.empty_truth for m in group), "show no object"),
+                            (sum(m.full for m in group), "show nothing but the object")):  # fmt: skip
+            if 2 * count > len(group):
+                remarks.append(f"{category}: {count} of {len(group)} truths {what}")
+    return remarks
+
+
+def _range_remarks(ones: int, peaks: Sequence[int], all_masks: bool) -> list[str]:
+    """Said where maps of 0 and 1 lie beside maps of another range."""
+    others = sum(peak > 1 for peak in peaks)
+    if not ones or not others:
+        return []
+    taken = "each was read by its own range" if all_masks else "the former were read as faint maps, not as masks"
+    return [f"{ones} maps hold 0 and 1, {others} hold values up to {max(peaks)}: {taken}"]
 
 
 def _cut_at_best(measured: Sequence[Measured], curve: Sequence[float | None]) -> list[Measured]:

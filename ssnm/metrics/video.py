@@ -24,8 +24,9 @@ from PIL import Image
 
 from ..errors import ConfigError, DataError, MissingFileError
 from ..facts import published_video_results
-from ..files.ids import ids_in, read_ids
+from ..files.ids import ids_in
 from ..files.listing import shorten
+from ..files.masks import read_ids
 from .davis import Statistics, boundary_accuracy, region_similarity, statistics
 from .sequences import FramePair, SequencePair, TruthFolders, find_truth, pair_sequences
 from .tables import percent, text_table, write_rows, write_text

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..files.images import load_rgb, open_image, read_binary_mask
+from ..files.images import load_rgb
+from ..files.masks import read_binary
 from .records import ImageFiles, MapRecord
 
 THUMBNAIL_SIDE = 480
@@ -49,7 +50,7 @@ def image_layers(
     size = _thumbnail_size(photo.size, side)
     layers: dict[str, Any] = {"photo": _jpeg(photo.resize(size, Image.Resampling.LANCZOS), PHOTO_QUALITY)}
     if files.truth is not None:
-        layers["truth"] = _png(_shrink_mask(read_binary_mask(files.truth), size))
+        layers["truth"] = _png(_shrink_mask(read_binary(files.truth).object, size))
     cut = [_map_layers(record, limit, size) for record, limit in zip(maps, limits, strict=True)]
     layers["runs"] = [run for run, _ in cut]
     disagreement = _disagreement(cut[0][1], cut[1][1]) if len(cut) == 2 else None
@@ -58,7 +59,8 @@ def image_layers(
 
 def _map_layers(record: MapRecord, limit: float, size: tuple[int, int]) -> tuple[dict[str, Any], np.ndarray]:
     """The layers of one run, and its mask at thumbnail size."""
-    values = np.asarray(open_image(record.path).convert("L"), dtype=np.float64) / record.full_scale
+    values = read_binary(record.path).values
+    values = values.astype(np.float64) / (record.full_scale if values.dtype == np.uint8 else 1)
     mask = _shrink_mask(values > record.threshold, size)
     grey = Image.fromarray((values.clip(0, 1) * 255).round().astype(np.uint8))
     run: dict[str, Any] = {

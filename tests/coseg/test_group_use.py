@@ -15,7 +15,7 @@ from ssnm.data.records import TestImage
 from ssnm.data.testsets import TestSet, read_test_set
 from ssnm.data.voc import read_voc_coseg_list
 from ssnm.errors import DataError
-from ssnm.files.images import read_binary_mask
+from ssnm.files.masks import read_binary
 
 
 @pytest.fixture(scope="module")
@@ -39,11 +39,11 @@ class FolderPredictor:
 
 
 def own(path):
-    return read_binary_mask(path.parents[2] / "groundtruth" / path.parent.name / f"{path.stem}.png")
+    return read_binary(path.parents[2] / "groundtruth" / path.parent.name / f"{path.stem}.png").object
 
 
 def every_kind(path):
-    masks = [read_binary_mask(p) for p in (path.parents[2] / "groundtruth").glob(f"*/{path.stem}.png")]
+    masks = [read_binary(p).object for p in (path.parents[2] / "groundtruth").glob(f"*/{path.stem}.png")]
     return np.any(masks, axis=0)
 
 

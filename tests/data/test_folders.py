@@ -13,7 +13,7 @@ from ssnm.coseg.build import build_file_source
 from ssnm.coseg.config import DataConfig
 from ssnm.data.folders import ProcessedSource, VocSource
 from ssnm.errors import DataError, MissingFileError
-from ssnm.files.images import read_labels
+from ssnm.files.masks import read_ids
 
 AEROPLANE, CAR, PERSON = 1, 7, 15
 SSNM_DATA = os.environ.get("SSNM_DATA")
@@ -22,7 +22,7 @@ SSNM_DATA = os.environ.get("SSNM_DATA")
 def write_palette(path: Path, labels: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     image = Image.fromarray(labels.astype(np.uint8), mode="P")
-    image.putpalette([(i * 37) % 256 for i in range(768)])
+    image.putpalette([0, 0, 0, *((i * 37) % 256 for i in range(3, 768))])
     image.save(path)
 
 
@@ -238,7 +238,7 @@ def test_voc_train_holds_what_its_readme_says():
 def test_resized_voc_masks_keep_the_share_of_the_image_that_the_object_covers():
     source = VocSource(Path(SSNM_DATA) / "VOC_train", "voc_seg_original")
     for index in range(0, 200, 20):
-        labels = read_labels(Path(SSNM_DATA) / "VOC_train" / "SegmentationClass" / f"{source.items[index].name}.png")
+        labels = read_ids(Path(SSNM_DATA) / "VOC_train" / "SegmentationClass" / f"{source.items[index].name}.png", True)
         masks = source.load(index, (224, 224)).masks
         share = (labels[labels != 255].astype(bool)).sum() / labels.size
         assert abs(masks.any(dim=0).float().mean().item() - share) < 0.02

@@ -20,7 +20,8 @@ from ssnm.data.procedural_kinds import INKS, KINDS, SEEN_KINDS, SHAPES, TEXTURES
 from ssnm.data.procedural_scene import CENTRE, RADIUS, sample_layout
 from ssnm.data.records import Sample
 from ssnm.errors import DataError
-from ssnm.files.images import load_rgb, read_binary_mask
+from ssnm.files.images import load_rgb
+from ssnm.files.masks import read_binary
 from ssnm.naming import canonical_category
 
 SIZE = (64, 64)
@@ -264,7 +265,7 @@ def test_a_written_set_reads_back_as_rendered(tmp_path):
             image, masks = source.render(index, (40, 56))
             truth = root / "groundtruth" / kind / f"{path.stem}.png"
             mask = masks[source.items[index].categories.index(kind)]
-            np.testing.assert_array_equal(read_binary_mask(truth), mask)
+            np.testing.assert_array_equal(read_binary(truth).object, mask)
             assert set(np.unique(np.array(Image.open(truth)))) == {0, 255}
             assert np.abs(load_rgb(path).array.astype(int) - image).mean() < 8
 

@@ -49,7 +49,7 @@ def save_labels(path: Path, number: int, void: bool) -> None:
     if void:
         labels[24:29] = 255
     image = Image.fromarray(labels, mode="P")
-    image.putpalette([(i * 37) % 256 for i in range(768)])
+    image.putpalette([0, 0, 0, *((i * 37) % 256 for i in range(3, 768))])
     image.save(path)
 
 

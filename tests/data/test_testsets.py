@@ -20,7 +20,7 @@ SSNM_DATA = os.environ.get("SSNM_DATA")
 MSRC = ("bird", "car", "cat", "cow", "dog", "plane", "sheep")
 
 
-def put(path: Path, size: tuple[int, int] = (8, 6), value: int = 200) -> Path:
+def put(path: Path, size: tuple[int, int] = (8, 6), value: int = 255) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.full((size[1], size[0]), value, np.uint8)).save(path)
     return path
@@ -188,7 +188,7 @@ def test_check_collects_every_kind_of_damage(tmp_path):
 
 
 def test_check_counts_masks_that_show_no_object(tmp_path):
-    for n, value in enumerate((0, 200, 0)):
+    for n, value in enumerate((0, 255, 0)):
         put(tmp_path / "image" / "car" / f"{n}.jpg"), put(tmp_path / "groundtruth" / "car" / f"{n}.png", value=value)
     report = check_test_set("internet", tmp_path)
     assert (report.classes[0].images, report.classes[0].wanted, report.classes[0].with_object) == (3, 100, 1)

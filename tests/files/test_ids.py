@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from ssnm.errors import DataError
-from ssnm.files.ids import as_ids, ids_in, ids_png, read_ids, read_palette, voc_palette
+from ssnm.files.ids import as_ids, ids_in, ids_png, read_palette, voc_palette
+from ssnm.files.masks import read_ids
 
 OBJECT = np.zeros((6, 8), np.uint8)
 OBJECT[1:4, 2:5] = 1

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from ssnm.errors import DataError, MissingFileError
-from ssnm.files.images import load_rgb, open_image, read_binary_mask, read_labels, to_rgb
+from ssnm.files.images import load_rgb, open_image, to_rgb
 
 RAMP = np.tile(np.arange(0, 256, 17, dtype=np.uint8), (4, 1))  # 0, 17, ..., 255; (4, 16)
 ROTATED = 0x0112  # the EXIF tag of orientation
@@ -186,76 +186,3 @@ def test_an_image_beyond_pillows_limit_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(DataError, match="a.png: cannot be decoded"):
         open_image(path)
-
-
-# Masks
-
-SQUARE = np.zeros((8, 8), bool)
-SQUARE[2:6, 3:7] = True
-
-
-@pytest.mark.parametrize("dtype, high", [(np.uint8, 255), (np.uint8, 1), (np.uint16, 65535), (np.uint16, 255)])
-def test_a_mask_is_read_whatever_number_stands_for_the_object(tmp_path, dtype, high):
-    path = saved(tmp_path / "m.png", Image.fromarray(SQUARE.astype(dtype) * dtype(high)))
-    assert np.array_equal(read_binary_mask(path), SQUARE)
-
-
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "RGB", "RGBA", "P"])
-def test_a_mask_is_read_whatever_its_mode(tmp_path, mode):
-    mask = Image.fromarray(SQUARE.astype(np.uint8) * 255)
-    if mode == "P":
-        mask = Image.fromarray(SQUARE.astype(np.uint8) * 7, mode="P")
-        mask.putpalette([i % 256 for i in range(768)])
-    path = saved(tmp_path / "m.png", mask if mode == "P" else mask.convert(mode))
-    assert Image.open(path).mode == mode
-    assert np.array_equal(read_binary_mask(path), SQUARE)
-
-
-def test_a_jpeg_mask_is_cut_in_the_middle(tmp_path):
-    mask = np.roll(np.kron(SQUARE, np.ones((8, 8), bool)), 3, (0, 1))  # edges inside JPEG's blocks of 8 pixels
-    path = saved(tmp_path / "m.jpg", Image.fromarray(mask.astype(np.uint8) * 255), quality=30)
-    with Image.open(path) as image:
-        assert len(np.unique(np.array(image))) > 2  # compression did blur it
-    assert np.array_equal(read_binary_mask(path), mask)
-
-
-def palette(path, index) -> object:
-    image = Image.fromarray(np.array(index, np.uint8), mode="P")
-    image.putpalette([i % 256 for i in range(768)])
-    return saved(path, image)
-
-
-def test_void_is_no_object_in_a_palette_mask(tmp_path):
-    path = palette(tmp_path / "m.png", [[0, 255, 3], [15, 255, 0]])
-    assert read_binary_mask(path).tolist() == [[False, False, True], [True, False, False]]
-    assert read_labels(path).tolist() == [[0, 255, 3], [15, 255, 0]]
-
-
-def test_a_palette_mask_of_0_and_255_is_an_ordinary_mask(tmp_path):
-    assert read_binary_mask(palette(tmp_path / "m.png", [[0, 255]])).tolist() == [[False, True]]
-
-
-@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB"])
-def test_an_empty_mask_has_no_object(tmp_path, mode):
-    path = saved(tmp_path / "m.png", Image.new(mode, (4, 3)))
-    mask = read_binary_mask(path)
-    assert mask.shape == (3, 4) and mask.dtype == bool and not mask.any()
-
-
-def test_a_colour_picture_has_no_labels(tmp_path):
-    path = saved(tmp_path / "m.png", Image.new("RGB", (2, 2)))
-    with pytest.raises(DataError, match="palette or one-channel mask was expected, got mode RGB"):
-        read_labels(path)
-
-
-# Real files
-
-
-@pytest.mark.real_data
-def test_real_voc_masks_hold_class_numbers_and_void(ssnm_data):
-    paths = sorted((ssnm_data / "VOC_train" / "SegmentationClass").glob("*.png"))[:20]
-    assert paths
-    for path in paths:
-        labels = read_labels(path)
-        assert set(np.unique(labels)) <= {*range(21), 255}
-        assert np.array_equal(read_binary_mask(path), (labels > 0) & (labels < 255))

@@ -88,7 +88,7 @@ def test_wrong_options_are_one_line_errors(small_set, words, message):
 
 def test_cosal_without_its_package_says_how_to_get_it(small_set, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "py_sod_metrics", None)
-    with pytest.raises(MissingPackageError, match=r"pip install ssnm\[cosal\]"):
+    with pytest.raises(MissingPackageError, match=r"pip install -e .*cosal"):
         run("--pred", small_set / "pred", "--gt", small_set / "gt", "--cosal")
 
 

@@ -10,7 +10,7 @@ from PIL import Image, ImageFilter
 
 from ssnm.commands.score import write_results
 from ssnm.data.procedural import write_procedural
-from ssnm.files.images import read_binary_mask
+from ssnm.files.masks import read_binary
 from ssnm.metrics import score_folder
 
 GROUP_SIZE = 4
@@ -24,7 +24,7 @@ def write_run(root: Path, out: Path, shifts, spatial: bool = True) -> Path:
         images = []
         for file, shift in zip(sorted(folder.iterdir()), shifts, strict=True):
             truth = root / "groundtruth" / folder.name / f"{file.stem}.png"
-            moved = np.roll(read_binary_mask(truth), shift, axis=1)
+            moved = np.roll(read_binary(truth).object, shift, axis=1)
             (out / folder.name).mkdir(parents=True, exist_ok=True)
             soft = Image.fromarray(moved.astype(np.uint8) * 255).filter(ImageFilter.GaussianBlur(1))
             soft.save(out / folder.name / f"{file.stem}.png")
