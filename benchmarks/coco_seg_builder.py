@@ -3,7 +3,7 @@
     python benchmarks/coco_seg_builder.py [--images 118287] [--instances 860000] [--folder DIR]
 
 Writes polygons and crowd run lengths with COCO's spread of instance areas, category shares and instances per
-image, runs scripts/build_coco_seg.py on the file in a process of its own, then opens the index as a training
+image, runs ssnm datasets coco-seg on the file in a process of its own, then opens the index as a training
 source in another, and prints seconds and peak resident memory of both. The content is random; the size is real.
 """
 
@@ -58,8 +58,8 @@ def main() -> None:
         print(f"annotation file: {args.images} images, {args.instances} instances, "
               f"{annotations.stat().st_size / 1e6:.0f} MB, written in {time.perf_counter() - start:.0f} s", flush=True)
         start = time.perf_counter()
-        builder = REPOSITORY / "scripts" / "build_coco_seg.py"
-        subprocess.run([sys.executable, builder, annotations, "--out", index], check=True)
+        builder = [sys.executable, "-m", "ssnm.cli", "datasets", "coco-seg"]
+        subprocess.run([*builder, annotations, "--out", index], check=True, cwd=REPOSITORY)
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
         print(f"build: {time.perf_counter() - start:.0f} s, peak {peak:.2f} GB", flush=True)
         subprocess.run([sys.executable, "-c", OPEN_SOURCE, index, folder], check=True, cwd=REPOSITORY)

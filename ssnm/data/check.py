@@ -90,8 +90,8 @@ def check_test_set(
     notes = [] if demanded else list(scan.warnings)
     doubts = [*scan.notes, *_share_notes(shares)]
     if ambiguous := [str(i.image) for i, checked in zip(scan.images, found) if checked.ambiguous]:
-        doubts.append(f"{len(ambiguous)} photographs have an EXIF rotation that keeps their size, so that it is not known "
-                     f"which way round their masks are; they are taken upright: {shorten(ambiguous)}")  # fmt: skip
+        doubts.append(f"{len(ambiguous)} photographs have an EXIF rotation that keeps their size, so that it is not "
+                      f"known which way round their masks are; they are taken upright: {shorten(ambiguous)}")
     problems += scan.warnings if demanded else []
     if not any(i.truth for i in scan.images):
         (notes if name == "folder" else problems).append(f"{root}: no groundtruth/; maps can be made but not scored")
@@ -128,7 +128,8 @@ def _check_image(item: TestImage) -> _Checked:
             f"{item.truth}: mask of {mask.shape[1]}x{mask.shape[0]} for an image of {size[1]}x{size[0]} "
             f"({item.image}); width x height must be equal"
         )
-    return _Checked(problems, None if mask is None else float(mask.mean()), mask is not None and is_ambiguous(item.image))
+    share = None if mask is None else float(mask.mean())
+    return _Checked(problems, share, mask is not None and is_ambiguous(item.image))
 
 
 def _gathered(problems: list[str]) -> list[str]:

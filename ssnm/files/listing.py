@@ -25,7 +25,7 @@ _STUBS = ("BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF")
 
 @lru_cache(maxsize=1)
 def image_suffixes() -> frozenset[str]:
-    """The suffixes, in lower case, of every image format that Pillow reads here; HEIC where pillow-heif is installed."""
+    """The suffixes, in lower case, of the image formats that Pillow reads here; HEIC where pillow-heif is."""
     try:
         from pillow_heif import register_heif_opener
     except ImportError:

@@ -237,7 +237,7 @@ def _whole_numbers(image: Image.Image, name: str) -> np.ndarray:
 
 
 def _used_colours(image: Image.Image, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The indices that occur, ascending (K,), and their colours (K, 3) uint8; entries a file does not have are black."""
+    """The indices that occur, ascending (K,), and their colours (K, 3) uint8; entries beyond its palette are black."""
     palette = np.zeros((256, 3), np.uint8)
     entries = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
     palette[: len(entries)] = entries
@@ -283,10 +283,9 @@ def _flat_share(values: np.ndarray) -> float:
 
 
 def _neither(name: str, values: np.ndarray) -> str:
-    found, counts = np.unique(values, return_counts=True)
-    most = np.argsort(-counts)[:4]
-    shown = ", ".join(f"{found[i]:g} on {counts[i] / values.size:.0%}" for i in sorted(most))
-    return (f"{name}: its values ({shown}) are neither 0/1, 0/255 nor labels beside 255, so its object is not known; "
+    found = [f"{value:g}" for value in np.unique(values)]
+    shown = ", ".join(found[:6]) + (f", ... {found[-1]}" if len(found) > 6 else "")
+    return (f"{name}: its values {{{shown}}} are neither 0/1, 0/255 nor labels beside 255, so its object is not known; "
             "save the object as 255")  # fmt: skip
 
 

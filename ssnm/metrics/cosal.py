@@ -100,5 +100,5 @@ def _import_pysodmetrics() -> Any:
             'the co-saliency measures need the package pysodmetrics: pip install -e ".[cosal]"'
         ) from None
     if not hasattr(py_sod_metrics, "FmeasureHandler"):
-        raise MissingPackageError('the installed pysodmetrics is too old (1.4.2 or newer): pip install -U -e ".[cosal]"')
+        raise MissingPackageError('pysodmetrics is too old (1.4.2 or newer is needed): pip install -U -e ".[cosal]"')
     return py_sod_metrics

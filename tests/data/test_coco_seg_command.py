@@ -1,10 +1,7 @@
-"""``ssnm datasets coco-seg`` and scripts/build_coco_seg.py."""
+"""``ssnm datasets coco-seg``."""
 
 import argparse
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -35,11 +32,3 @@ def test_the_command_builds_and_reports_a_list_that_differs_from_the_published_o
 def test_the_command_without_annotations_asks_for_them(tmp_path):
     with pytest.raises(UserError, match="ANNOTATIONS"):
         run_command("--out", tmp_path / "index.json")
-
-
-def test_the_script_prints_errors_as_one_line_and_fails(tmp_path):
-    script = Path(__file__).resolve().parents[2] / "scripts" / "build_coco_seg.py"
-    done = subprocess.run([sys.executable, script, tmp_path / "nowhere.json", "--out", tmp_path / "index.json"],
-                          capture_output=True, text=True)
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1 and "nowhere.json" in done.stderr
