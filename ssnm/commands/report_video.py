@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, MissingFileError
-from ..files.listing import images_by_stem
+from ..files.listing import images_by_stem, plain_stem
 from ..metrics.video import FrameScores, read_frame_scores
 from ..video.testsets import TestVideo, read_video_set
 from ..visualize.videos import ObjectCurve, SequencePage, VideoReport, write_videos_page
@@ -68,6 +68,6 @@ def _read_record(folder: Path) -> dict[str, Any]:
 
 def _sequence(video: TestVideo, predictions: Path, scores: FrameScores) -> SequencePage:
     curves = tuple(ObjectCurve(i, j, f) for i, (j, f) in sorted(scores.get(video.name, {}).items()))
-    frames = {path.stem: path for path in video.frames}
+    frames = {plain_stem(path): path for path in video.frames}
     truth, predicted = images_by_stem(video.truth), images_by_stem(predictions)
     return SequencePage(video.name, frames, truth, predicted, curves, video.binary)

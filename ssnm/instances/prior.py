@@ -16,7 +16,7 @@ from PIL import Image
 
 from ..errors import DataError, MissingFileError
 from ..files.images import open_image
-from ..files.listing import images_by_stem
+from ..files.listing import images_by_stem, plain_stem
 from .proposal_files import read_variable
 
 NEAREST = 8  # cells of the border that a cell is compared with: the border may show several things
@@ -77,7 +77,7 @@ def folder_prior(folder: str | Path, names: Sequence[str]) -> list[np.ndarray]:
     folder = Path(folder)
     pictures = images_by_stem(folder)
     maps = []
-    for stem in (Path(name).stem for name in names):
+    for stem in (plain_stem(Path(name)) for name in names):
         if stem in pictures:
             maps.append(_grey(pictures[stem]))
         elif (folder / f"{stem}.mat").is_file():

@@ -23,8 +23,8 @@ from PIL import Image
 
 from ..data.coco_results import decode_mask, read_results
 from ..errors import DataError, MissingFileError, MissingPackageError
-from ..files.images import read_binary_mask
-from ..files.listing import list_images
+from ..files.listing import list_images, plain_stem
+from ..files.masks import read_binary
 
 HDF5_SIGNATURE = b"\x89HDF"
 
@@ -41,7 +41,7 @@ class StoredProposals(Sequence):
     """
 
     def __init__(self, place: str | Path, names: Sequence[str]) -> None:
-        self.place, self.names = Path(place), [Path(name).stem for name in names]
+        self.place, self.names = Path(place), [plain_stem(Path(name)) for name in names]
         if not self.place.exists():
             raise MissingFileError(f"{self.place}: no such file or folder of proposals")
         self._entries = _by_name(self.place, self.names) if self.place.is_file() else None
@@ -57,7 +57,7 @@ class StoredProposals(Sequence):
             raise IndexError(f"image {index} of {len(self)}")
         source = self._source(self.names[index])
         if isinstance(source, list) and source and isinstance(source[0], Path):
-            return stacked([read_binary_mask(path) for path in source], str(source[0].parent))
+            return stacked([read_binary(path).object for path in source], str(source[0].parent))
         if isinstance(source, list):
             return masks_of_entries(source, f"{self.place}, image {self.names[index]}")
         if source.suffix == ".mat":
@@ -72,7 +72,7 @@ class StoredProposals(Sequence):
             if (self.place / f"{name}{suffix}").is_file():
                 return self.place / f"{name}{suffix}"
         files = list_images(self.place / name) if (self.place / name).is_dir() else []
-        files = files or [p for p in list_images(self.place) if p.stem.startswith(f"{name}_")]
+        files = files or [p for p in list_images(self.place) if plain_stem(p).startswith(f"{name}_")]
         if not files:
             raise MissingFileError(f"{self.place}: no proposals of image {name}; {name}.mat, {name}.json, {name}/*.png "
                                    f"or {name}_*.png were looked for")  # fmt: skip
@@ -170,7 +170,7 @@ def _by_name(path: Path, names: Sequence[str]) -> dict[str, list]:
     entries = read_results(path)
     document = json.loads(path.read_text(encoding="utf-8"))
     listed = document.get("images", []) if isinstance(document, dict) else []
-    ids = {str(image["id"]): Path(str(image["file_name"])).stem for image in listed}
+    ids = {str(image["id"]): plain_stem(Path(str(image["file_name"]))) for image in listed}
     found = defaultdict(list)
     for entry in entries:
         found[ids.get(str(entry["image_id"]), str(entry["image_id"]))].append(entry)

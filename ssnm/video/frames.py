@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image
 
 from ..errors import DataError, MissingFileError, MissingPackageError
-from ..files.images import IMAGE_SUFFIXES, load_rgb, to_rgb
-from ..files.listing import images_by_stem
+from ..files.images import load_rgb, to_rgb
+from ..files.listing import images_by_stem, left_out, plain_stem
 from ..naming import natural_key
 
 FrameLike = Union[str, Path, Image.Image, np.ndarray]
@@ -63,7 +63,8 @@ def list_frames(folder: str | Path) -> list[Path]:
     """
     by_stem = images_by_stem(folder)
     if not by_stem:
-        raise DataError(f"{folder}: no image in this folder (wanted {', '.join(IMAGE_SUFFIXES[:4])}, ...)")
+        others = left_out([folder])
+        raise DataError(f"{folder}: no image in this folder" + (f"; {others}" if others else ""))
     return [by_stem[stem] for stem in sorted(by_stem, key=natural_key)]
 
 
@@ -88,7 +89,7 @@ def _pictures(frames: Frames) -> Iterator[Frame]:
         raise DataError("frames of a video were expected, got a single image; write [image], or name a folder")
     for index, picture in enumerate(frames):
         if isinstance(picture, (str, Path)):
-            yield Frame(index, Path(picture).stem, load_rgb(picture).array)
+            yield Frame(index, plain_stem(Path(picture)), load_rgb(picture).array)
         else:
             name = f"{index:05d}"
             yield Frame(index, name, to_rgb(picture, f"frame {name}").array)

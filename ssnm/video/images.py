@@ -18,8 +18,9 @@ import numpy as np
 from ..data.coco_index import import_mask_codec
 from ..errors import DataError, MissingFileError
 from ..files.components import component_masks
-from ..files.images import VOID_INDEX, read_binary_mask, read_labels
+from ..files.ids import VOID
 from ..files.listing import images_by_stem, list_folders, shorten
+from ..files.masks import read_binary, read_ids
 from .tracks import PackedMask, StillTrack, require_tracks
 
 
@@ -97,7 +98,7 @@ def voc_tracks(root: Path, image_list: str | None, min_area: float) -> list[Stil
             raise MissingFileError(f"{where}: {len(missing)} of {len(names)} {kind} files are missing: "
                                    f"{shorten(missing)}")  # fmt: skip
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        pieces = list(pool.map(lambda name: _pieces(read_labels(masks[name]), instances, min_area), names))
+        pieces = list(pool.map(lambda name: _pieces(read_ids(masks[name], classes=True), instances, min_area), names))
     tracks = [StillTrack(f"{name}/{number}", name, images[name], piece, partial(_void_of, masks[name]))
               for name, found in zip(names, pieces) for number, piece in enumerate(found)]  # fmt: skip
     require_tracks(tracks, str(root), f"objects that cover more than {min_area:g} of their image")
@@ -109,7 +110,7 @@ def _pieces(labels: np.ndarray, instances: bool, min_area: float) -> list[Packed
     least = int(min_area * labels.size) + 1
     pieces = []
     for index in np.unique(labels):
-        if index in (0, VOID_INDEX):
+        if index in (0, VOID):
             continue
         whole = labels == index
         pieces += [piece for piece in ([whole] if instances else component_masks(whole, least)) if piece.sum() >= least]
@@ -117,7 +118,7 @@ def _pieces(labels: np.ndarray, instances: bool, min_area: float) -> list[Packed
 
 
 def _void_of(path: Path) -> np.ndarray | None:
-    void = read_labels(path) == VOID_INDEX
+    void = read_ids(path, classes=True) == VOID
     return void if void.any() else None
 
 
@@ -149,7 +150,8 @@ def processed_tracks(root: Path, min_area: float) -> list[StillTrack]:
         if missing:
             raise MissingFileError(f"{truth / folder.name}: {len(missing)} masks are missing: {shorten(missing)}")
         for name, file in images.items():
-            labels = read_labels(masks[name]) if instances else read_binary_mask(masks[name]).astype(np.uint8)
+            path = masks[name]
+            labels = read_ids(path, classes=True) if instances else read_binary(path).object.astype(np.uint8)
             tracks += [StillTrack(f"{folder.name}/{name}/{number}", f"{folder.name}/{name}", file, piece)
                        for number, piece in enumerate(_pieces(labels, instances, min_area))]  # fmt: skip
     require_tracks(tracks, str(root), f"objects that cover more than {min_area:g} of their image")

@@ -14,8 +14,9 @@ from typing import Union
 import numpy as np
 
 from ..errors import DataError, MissingFileError
-from ..files.ids import as_ids, ids_in, read_ids, read_palette
+from ..files.ids import as_ids, ids_in, read_palette
 from ..files.listing import images_by_stem, shorten
+from ..files.masks import read_ids
 from ..naming import natural_key
 from .merge import resize_ids
 

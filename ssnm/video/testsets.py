@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError, MissingFileError
-from ..files.ids import read_ids, read_palette
-from ..files.images import read_binary_mask
-from ..files.listing import images_by_stem, list_folders, shorten
+from ..files.ids import read_palette
+from ..files.listing import images_by_stem, list_folders, plain_stem, shorten
+from ..files.masks import read_binary, read_ids
 from .frames import list_frames
 from .prompts import Prompts, starts_only
 
@@ -57,7 +57,7 @@ class TestVideo:
         Raises:
             DataError: a mask that cannot be used, or an object that is not in the mask where it should start.
         """
-        number = {path.stem: n for n, path in enumerate(self.frames)}
+        number = {plain_stem(path): n for n, path in enumerate(self.frames)}
         stems = sorted(self.masks, key=number.__getitem__)
         palette = None if self.binary else read_palette(self.masks[stems[0]])
         return starts_only(((number[stem], self._starting(stem)) for stem in stems), palette, self.name)
@@ -66,7 +66,7 @@ class TestVideo:
         """Ids (H, W) uint8 of the mask of one frame that may start there."""
         path = self.masks[stem]
         if self.binary:
-            return read_binary_mask(path).astype(np.uint8)
+            return read_binary(path).object.astype(np.uint8)
         shown = read_ids(path)
         if self.starts is None:
             return shown
@@ -126,7 +126,7 @@ def _resolution(folder: Path) -> Path:
 def _first_mask(name: str, frames_folder: Path, masks_folder: Path, binary: bool) -> TestVideo:
     """A video whose objects all start in its first frame."""
     frames = list_frames(frames_folder)
-    first = frames[0].stem
+    first = plain_stem(frames[0])
     masks = images_by_stem(masks_folder)
     if first not in masks:
         raise MissingFileError(f"{masks_folder}: no mask of the first frame {frames[0].name} of {name}")
@@ -145,7 +145,7 @@ def _youtube_objects(root: Path) -> list[TestVideo]:
     videos = []
     for name, images, labels in pairs:
         frames, masks = list_frames(images), images_by_stem(labels)
-        first = next((path.stem for path in frames if path.stem in masks), None)
+        first = next((plain_stem(path) for path in frames if plain_stem(path) in masks), None)
         if first is None:
             raise MissingFileError(f"{labels}: no label of any frame of {name}")
         if len(frames) > 1:
@@ -174,12 +174,12 @@ def _youtube_vos_video(folder: Path, name: str, objects: dict[int, tuple[str, ..
     saved = {stem: tuple(i for i in objects if stem in objects[i]) for stem in sorted(set().union(*objects.values()))}
     images = folder / "JPEGImages" / name
     frames = list_frames(images)
-    stems = {path.stem for path in frames}
+    stems = {plain_stem(path) for path in frames}
     lost = [stem for stem in saved if stem not in stems]
     if lost:
         raise MissingFileError(f"{images}: no image of frame {shorten(lost)}, which meta.json lists")
     if listed_only:
-        frames = [path for path in frames if path.stem in saved]
+        frames = [path for path in frames if plain_stem(path) in saved]
     annotations = folder / "Annotations" / name
     masks = images_by_stem(annotations)
     starts = {i: frames_of[0] for i, frames_of in objects.items()}
@@ -203,7 +203,7 @@ def _video_folder(root: Path) -> list[TestVideo]:
     videos = []
     for name, frames_folder, masks_folder in pairs:
         frames, found = list_frames(frames_folder), images_by_stem(masks_folder)
-        strange = [stem for stem in found if stem not in {path.stem for path in frames}]
+        strange = [stem for stem in found if stem not in {plain_stem(path) for path in frames}]
         if strange or not found:
             what = f"{shorten(strange)}: no name of a frame" if strange else "no mask in it"
             raise DataError(f"{masks_folder}: {what}; masks are named as the frames in {frames_folder} are")

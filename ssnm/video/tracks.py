@@ -14,8 +14,8 @@ from typing import Protocol
 import numpy as np
 
 from ..errors import DataError
-from ..files.ids import read_ids
 from ..files.images import load_rgb
+from ..files.masks import read_ids
 
 
 class Track(Protocol):

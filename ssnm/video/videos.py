@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError, MissingFileError
-from ..files.ids import ids_in, read_ids
+from ..files.ids import ids_in
 from ..files.listing import images_by_stem, shorten
+from ..files.masks import read_ids
 from ..naming import natural_key
 from .tracks import FileTrack, require_tracks
 

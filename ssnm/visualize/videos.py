@@ -18,8 +18,8 @@ from PIL import Image
 
 from ..errors import DataError
 from ..files.atomic import image_bytes, replacing
-from ..files.ids import read_ids
 from ..files.images import load_rgb
+from ..files.masks import read_ids
 from .overlays import object_colour, objects_overlay
 from .summary import percent
 

@@ -11,7 +11,8 @@ import ssnm
 from ssnm import cli
 from ssnm.cli import main
 from ssnm.errors import DataError, MissingFileError
-from ssnm.files.ids import ids_png, read_ids
+from ssnm.files.ids import ids_png
+from ssnm.files.masks import read_ids
 from ssnm.metrics.video import score_videos
 from ssnm.video.testsets import VIDEO_SETS, read_video_set
 

@@ -6,7 +6,8 @@ from PIL import Image
 
 import ssnm
 from ssnm.cli import main
-from ssnm.files.ids import ids_png, read_ids, read_palette
+from ssnm.files.ids import ids_png, read_palette
+from ssnm.files.masks import read_ids
 from ssnm.metrics.video import score_videos
 
 PALETTE = bytes(range(256)) * 3
