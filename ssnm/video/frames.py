@@ -98,9 +98,12 @@ def _pictures(frames: Frames) -> Iterator[Frame]:
 def _video_frames(path: Path) -> Iterator[Frame]:
     with _open_video(path) as container:
         for index, picture in enumerate(_decoded(container, path)):
-            turns = round(getattr(picture, "rotation", 0) / 90)  # how the camera was held, against the clock
-            image = np.rot90(picture.to_ndarray(format="rgb24"), turns)
-            yield Frame(index, f"{index:05d}", np.ascontiguousarray(image))
+            yield Frame(index, f"{index:05d}", upright(picture.to_ndarray(format="rgb24"), picture.rotation))
+
+
+def upright(image: np.ndarray, degrees: float) -> np.ndarray:
+    """image (H, W, 3) turned by `degrees` against the clock, to the nearest quarter: how the camera was held."""
+    return np.ascontiguousarray(np.rot90(image, round(degrees / 90)))
 
 
 def _decoded(container, path: Path) -> Iterator:

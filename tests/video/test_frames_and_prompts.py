@@ -91,6 +91,14 @@ def test_a_video_file_is_read_where_pyav_is_installed(tmp_path):
         list(frames_module.read_frames(tmp_path / "text.mp4"))
 
 
+def test_a_video_of_a_turned_camera_is_turned_back():
+    image = np.zeros((2, 3, 3), np.uint8)
+    image[0, 0] = 255  # upper left; a quarter with the clock brings it to the upper right
+    turned = frames_module.upright(image, -90)
+    assert turned.shape == (3, 2, 3) and turned[0, 1].all() and turned.sum() == 3 * 255
+    assert (frames_module.upright(image, 0) == image).all()
+
+
 def test_an_id_starts_where_it_is_seen_first():
     later = MASK.copy()
     later[0, 0] = 9
