@@ -80,7 +80,7 @@ def finetune(
     """
     recipe = SMALL if isinstance(network, SmallOSMN) else ORIGINAL
     with torch.inference_mode(False), torch.enable_grad():  # callers may be predicting
-        tuned = copy.deepcopy(network).train()
+        tuned = _in_training(network)
         device = next(tuned.parameters()).device
         optimizer = torch.optim.Adam(_groups(tuned), lr=recipe.lr)
         height, width = settings.network_size(image.shape[:2], size)
@@ -98,6 +98,18 @@ def finetune(
                 recipe.criterion(logits, batch)["total"].backward()
                 optimizer.step()
     return tuned.eval()
+
+
+def _in_training(network: nn.Module) -> nn.Module:
+    """A copy in training mode. The small network's batch norms keep their moving statistics: those of one frame would
+    say little, and nothing on a map of one cell; OSMN's (of its spatial modulator) take the frame's, as the original's.
+    """
+    tuned = copy.deepcopy(network).train()
+    if isinstance(tuned, SmallOSMN):
+        for module in tuned.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+    return tuned
 
 
 def _groups(network: nn.Module) -> list[dict]:
