@@ -1,4 +1,4 @@
-"""``ssnm datasets prepare | check | coco-seg | cache``: build test sets from downloads, check what is on disk, and turn
+"""``ssnm datasets prepare | check | coco-seg | cache | instances``: build test sets from downloads, check what is on disk, and turn
 training sources into stores."""
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import ConfigError, MissingFileError
-from . import cache, coco_seg
+from . import cache, coco_seg, instance_sets
 
 COCO_SEG = "coco_seg"
 COCO_SEG_INDEX = "coco_seg.json"
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from ..data.prepare import PREPARED_SETS
     from ..data.testsets import TEST_SETS
 
-    commands = parser.add_subparsers(dest="datasets_command", required=True, metavar="{prepare,check,coco-seg,cache}")
+    commands = parser.add_subparsers(dest="datasets_command", required=True, metavar="{prepare,check,coco-seg,cache,instances}")
     prepare = commands.add_parser("prepare", help="build a set's folder from what one downloads")
     prepare.add_argument("name", choices=(*PREPARED_SETS, COCO_SEG), metavar="NAME",
                          help=f"one of {', '.join(PREPARED_SETS)}, {COCO_SEG}")  # fmt: skip
@@ -43,6 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     coco_seg.add_arguments(index)
     store = commands.add_parser("cache", help="decode the training images once into a memory-mapped store")
     cache.add_arguments(store)
+    groups = commands.add_parser("instances", help="groups with a mask per object, from COCO or VOC annotations")
+    instance_sets.add_arguments(groups)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -55,6 +57,8 @@ def run(args: argparse.Namespace) -> int:
         return coco_seg.run(args)
     if args.datasets_command == "cache":
         return cache.run(args)
+    if args.datasets_command == "instances":
+        return instance_sets.run(args)
     if args.name == COCO_SEG:
         return _prepare_coco_seg(args) if args.datasets_command == "prepare" else _check_coco_seg(args)
     return _prepare(args) if args.datasets_command == "prepare" else _check(args)

@@ -93,47 +93,54 @@ def read_results(path: str | Path) -> list[dict[str, Any]]:
     return entries
 
 
+class CocoEvaluation:
+    """COCO's twelve numbers over images that are given one by one (`useCats = 0`), by pycocotools."""
+
+    def __init__(self) -> None:
+        self._images: list[dict[str, Any]] = []
+        self._truths: list[dict[str, Any]] = []
+        self._found: list[dict[str, Any]] = []
+
+    def add(self, masks: np.ndarray, scores: np.ndarray, truth: np.ndarray) -> None:
+        """One image: masks (k, H, W) bool, scores (k,), truth (g, H, W) bool."""
+        number = len(self._images) + 1
+        self._images.append({"id": number, "height": truth.shape[1], "width": truth.shape[2]})
+        self._found += instance_records(number, masks, scores)
+        for record, mask in zip(instance_records(number, truth, np.ones(len(truth))), truth):
+            area = float(np.count_nonzero(mask))
+            self._truths.append({**record, "id": len(self._truths) + 1, "area": area, "iscrowd": 0})
+
+    def result(self) -> dict[str, float]:
+        """`AP_NAMES` -> value in [0, 1], nan where there is nothing to measure (pycocotools says -1)."""
+        import_mask_codec()
+        from pycocotools.coco import COCO
+        from pycocotools.cocoeval import COCOeval
+
+        if not self._truths:
+            return dict.fromkeys(AP_NAMES, float("nan"))
+        if not self._found:
+            return dict.fromkeys(AP_NAMES, 0.0)
+        one = [{"id": 1, "name": "object"}]
+        with contextlib.redirect_stdout(io.StringIO()):
+            truth = COCO()
+            truth.dataset = {"images": self._images, "annotations": self._truths, "categories": one}
+            truth.createIndex()
+            evaluation = COCOeval(truth, truth.loadRes(self._found), "segm")
+            evaluation.params.useCats = 0
+            evaluation.evaluate()
+            evaluation.accumulate()
+            evaluation.summarize()
+        return {name: float(v) if v >= 0 else float("nan") for name, v in zip(AP_NAMES, evaluation.stats)}
+
+
 def coco_scores(
     predictions: Sequence[np.ndarray], scores: Sequence[np.ndarray], truths: Sequence[np.ndarray]
 ) -> dict[str, float]:
-    """COCO's twelve numbers over a list of images (`useCats = 0`), by pycocotools.
-
-    Args:
-        predictions: per image (k, H, W) bool; scores: per image (k,); truths: per image (g, H, W) bool.
-
-    Returns:
-        `AP_NAMES` -> value in [0, 1], nan where there is nothing to measure (pycocotools says -1).
-    """
-    import_mask_codec()
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
-
-    if not sum(map(len, truths)):
-        return dict.fromkeys(AP_NAMES, float("nan"))
-    images = [{"id": i + 1, "height": t.shape[1], "width": t.shape[2]} for i, t in enumerate(truths)]
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO()
-        one = [{"id": 1, "name": "object"}]
-        truth.dataset = {"images": images, "annotations": _annotations(truths), "categories": one}
-        truth.createIndex()
-        found = [r for i, (m, s) in enumerate(zip(predictions, scores)) for r in instance_records(i + 1, m, s)]
-        if not found:
-            return dict.fromkeys(AP_NAMES, 0.0)
-        evaluation = COCOeval(truth, truth.loadRes(found), "segm")
-        evaluation.params.useCats = 0
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    return {name: float(v) if v >= 0 else float("nan") for name, v in zip(AP_NAMES, evaluation.stats)}
-
-
-def _annotations(truths: Sequence[np.ndarray]) -> list[dict[str, Any]]:
-    pairs = [
-        (record, np.count_nonzero(mask))
-        for image, masks in enumerate(truths)
-        for record, mask in zip(instance_records(image + 1, masks, np.ones(len(masks))), masks)
-    ]
-    return [{**record, "id": i + 1, "area": float(area), "iscrowd": 0} for i, (record, area) in enumerate(pairs)]
+    """:class:`CocoEvaluation` of lists over images of (k, H, W) bool, (k,) and (g, H, W) bool."""
+    evaluation = CocoEvaluation()
+    for masks, one, truth in zip(predictions, scores, truths):
+        evaluation.add(masks, one, truth)
+    return evaluation.result()
 
 
 def _box(mask: np.ndarray) -> list[float]:

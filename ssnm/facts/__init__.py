@@ -35,3 +35,8 @@ def published_results() -> dict[str, Any]:
 def published_video_results() -> dict[str, Any]:
     """Published figures of OSMN per data set, in percent, with where they were read."""
     return load_facts("published_video")
+
+
+def published_instance_results() -> dict[str, Any]:
+    """Tables 2, 3 and 4 and Figure 4 of DeepCO3 (CVPR 2019), in percent."""
+    return load_facts("published_instances")

@@ -71,26 +71,61 @@ def discover(
         DataError, MissingFileError: images, maps or proposals that cannot be used.
         ConfigError, CheckpointError, MissingPackageError: see `config`, the network's weights, "builtin".
     """
-    started = time.perf_counter()
     config = config or preset(mode)
-    settings = build_settings(config)
-    photos = read_photos(images, settings.side)
-    proposer = _proposer(proposals, len(photos))
+    photos = read_photos(images, config.side)
     network = seeded_network(config, seed)
     device = str(pick_device(device))
-    maps, record = prior_maps(prior, photos, network, settings.fit, device, prior_trained)
+    group = Group(photos, prior, proposals, prior_trained)
+    return find(group, network, config, seed=seed, device=device, checkpoint=checkpoint, progress=progress).result
+
+
+@dataclass(frozen=True)
+class Group:
+    """What is looked at: photos, and prior and proposals as :func:`discover` takes them."""
+
+    photos: list[Photo]
+    prior: Any = BORDER
+    proposals: Any = BUILTIN
+    prior_trained: bool | None = None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The result, and what it was made of: the prior's maps (h, w) and, if they were kept, the proposals."""
+
+    result: Discovery
+    maps: list[np.ndarray]
+    outcome: Outcome
+
+
+def find(
+    group: Group,
+    network: CoSaliencyNetwork,
+    config: Config,
+    *,
+    seed: int,
+    device: str,
+    checkpoint: str | Path | None = None,
+    keep_proposals: bool = False,
+    progress: Progress = Progress(),
+) -> Finding:
+    """As :func:`discover`, with a network that is built already; it is left as it is."""
+    started = time.perf_counter()
+    settings, photos = build_settings(config), group.photos
+    proposer = _proposer(group.proposals, len(photos))
+    maps, record = prior_maps(group.prior, photos, network, settings.fit, device, group.prior_trained)
     outcome = run_group(network, photos, maps, settings, proposer, seed=seed, device=device, checkpoint=checkpoint,
-                        on_log=progress.on_log, on_image=progress.on_image)  # fmt: skip
+                        keep_proposals=keep_proposals, on_log=progress.on_log, on_image=progress.on_image)  # fmt: skip
     card = {
         "method": config.method,
         "mode": settings.fit.mode,
         "seed": seed,
-        "proposals": proposals if isinstance(proposals, str) else "given",
+        "proposals": group.proposals if isinstance(group.proposals, str) else "given",
         "seconds": round(time.perf_counter() - started, 1),
         "notes": notes(photos, maps, outcome),
         "config": config_to_dict(config),
     }
-    return Discovery(photos, outcome.found, record, card)
+    return Finding(Discovery(photos, outcome.found, record, card), maps, outcome)
 
 
 def seeded_network(config: Config, seed: int) -> CoSaliencyNetwork:

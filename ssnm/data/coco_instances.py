@@ -1,0 +1,170 @@
+"""Instances of a COCO annotation file, and groups of images made of them by a rule."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import ConfigError, DataError, MissingFileError
+from .coco_index import import_mask_codec
+from .coco_results import decode_mask
+
+
+@dataclass(frozen=True)
+class GroupRule:
+    """Which images make a group of a category.
+
+    An image takes part with the annotations of the category that are no crowd and cover at least `min_share` of it,
+    if they are 1 to `max_instances`, the largest covers at least `largest_share`, and no crowd of the category is in
+    it. A category with fewer than `min_images` such images makes no group; of more than `max_images` the first by id
+    are taken (0: all).
+    """
+
+    min_share: float = 0.01
+    largest_share: float = 0.02
+    max_instances: int = 10
+    min_images: int = 8
+    max_images: int = 0
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.min_share <= self.largest_share < 1):
+            raise ConfigError(f"shares of the image: 0 <= min_share <= largest_share < 1 is needed, got "
+                              f"{self.min_share} and {self.largest_share}")  # fmt: skip
+        if self.max_instances < 1 or self.min_images < 1 or self.max_images < 0:
+            raise ConfigError("max_instances and min_images must be at least 1, max_images not negative")
+
+    def describe(self) -> str:
+        return (f"non-crowd annotations of the category with area >= {self.min_share:.1%} of the image; images with 1 "
+                f"to {self.max_instances} of them, the largest >= {self.largest_share:.1%}, and no crowd annotation of "
+                f"that category; categories with >= {self.min_images} such images"
+                + (f", at most {self.max_images}" if self.max_images else ""))  # fmt: skip
+
+
+class CocoInstances:
+    """A COCO instance file, checked as far as it is used.
+
+    Raises:
+        MissingFileError, DataError: no such file, or not in COCO's format.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise MissingFileError(f"{self.path}: no such annotation file")
+        try:
+            document = json.loads(self.path.read_text(encoding="utf-8"))
+            self.images: dict[int, dict[str, Any]] = {image["id"]: image for image in document["images"]}
+            self.categories: dict[int, str] = {c["id"]: str(c["name"]) for c in document["categories"]}
+            self._of_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
+            for annotation in document["annotations"]:
+                self._of_image[annotation["image_id"]].append(annotation)
+                annotation["id"], annotation["category_id"]  # KeyError where they are missing
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{self.path}: not in COCO's instance format ({type(error).__name__}: {error})") from None
+        strangers = self._of_image.keys() - self.images.keys()
+        if strangers:
+            raise DataError(f"{self.path}: annotations of image {min(strangers, key=str)}, which is not listed")
+
+    def file_name(self, image_id: int) -> str:
+        if image_id not in self.images:
+            raise DataError(f"{self.path}: has no image {image_id}, which a group names; do they belong together?")
+        return str(self.images[image_id]["file_name"])
+
+    def annotations(self, image_id: int) -> list[dict[str, Any]]:
+        return self._of_image.get(image_id, [])
+
+    def size(self, image_id: int) -> tuple[int, int]:
+        """(height, width)"""
+        image = self.images[image_id]
+        return int(image["height"]), int(image["width"])
+
+    def masks(self, image_id: int, annotation_ids: frozenset[int]) -> np.ndarray:
+        """Those annotations of an image, drawn: (g, H, W) bool at the annotated size."""
+        chosen = [a for a in self.annotations(image_id) if a["id"] in annotation_ids]
+        drawn = [self.draw(annotation) for annotation in chosen]
+        return np.stack(drawn) if drawn else np.zeros((0, *self.size(image_id)), dtype=bool)
+
+    def draw(self, annotation: dict[str, Any]) -> np.ndarray:
+        """One annotation as a mask (H, W) bool.
+
+        Raises:
+            DataError: run lengths or polygons that cannot be drawn.
+        """
+        where = f"{self.path}, annotation {annotation['id']}"
+        height, width = self.size(annotation["image_id"])
+        segmentation = annotation.get("segmentation")
+        if isinstance(segmentation, dict):
+            mask = decode_mask(segmentation, where)
+            if mask.shape != (height, width):
+                raise DataError(f"{where}: a mask of {mask.shape}, its image has {height} x {width}")
+            return mask
+        polygons = segmentation if isinstance(segmentation, list) else None
+        if not polygons or not all(_is_polygon(polygon, max(height, width)) for polygon in polygons):
+            raise DataError(f"{where}: polygons of three or more finite points in the image were expected, got "
+                            f"{str(segmentation)[:60]}")  # fmt: skip
+        codec = import_mask_codec()
+        return codec.decode(codec.merge(codec.frPyObjects(polygons, height, width))).astype(bool)
+
+
+def groups_by_rule(coco: CocoInstances, rule: GroupRule) -> dict[str, tuple[list[int], list[int]]]:
+    """Name of category -> ids of the images and annotations of its group, by ascending id of category and image.
+
+    Raises:
+        DataError: no category makes a group.
+    """
+    groups: dict[int, tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
+    for image_id in sorted(coco.images):
+        height, width = coco.size(image_id)
+        by_category = defaultdict(list)
+        for annotation in coco.annotations(image_id):
+            by_category[annotation["category_id"]].append(annotation)
+        for category, own in by_category.items():
+            shares = {a["id"]: a["area"] / (height * width) for a in own if not a.get("iscrowd", 0)}
+            counted = {number: share for number, share in shares.items() if share >= rule.min_share}
+            crowd = len(shares) < len(own)
+            if not crowd and 1 <= len(counted) <= rule.max_instances and max(counted.values()) >= rule.largest_share:
+                groups[category][0].append(image_id)
+                groups[category][1].extend(counted)
+    found = {}
+    for category in sorted(groups):
+        images, annotations = groups[category]
+        if len(images) >= rule.min_images:
+            images = images[: rule.max_images or None]
+            inside = {a["id"] for i in images for a in coco.annotations(i)}
+            found[coco.categories[category]] = (images, sorted(inside.intersection(annotations)))
+    if not found:
+        raise DataError(f"{coco.path}: no category makes a group by the rule: {rule.describe()}")
+    return found
+
+
+def find_annotations(root: Path) -> Path:
+    """The one instance file of a COCO folder.
+
+    Raises:
+        MissingFileError, DataError: none, or several.
+    """
+    places = sorted([*root.glob("instances_*.json"), *(root / "annotations").glob("instances_*.json")])
+    if len(places) != 1:
+        wanted = "instances_*.json, or annotations/instances_*.json"
+        kind = MissingFileError if not places else DataError
+        raise kind(f"{root}: one file {wanted} was expected, got {', '.join(p.name for p in places) or 'none'}")
+    return places[0]
+
+
+def find_images(root: Path) -> Path:
+    """The folder of images of a COCO folder: images, train2017, val2017, or the root itself."""
+    return next((root / name for name in ("images", "train2017", "val2017") if (root / name).is_dir()), root)
+
+
+def _is_polygon(polygon: Any, side: int) -> bool:
+    numbers = isinstance(polygon, list) and len(polygon) >= 6 and len(polygon) % 2 == 0
+    return numbers and all(
+        isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v) and -side <= v <= 2 * side
+        for v in polygon
+    )
