@@ -30,7 +30,7 @@ INSTANCE_SETS = ("instance_folder", "coco_instances")
 # Commands whose options depend on the value of one of them: that option, and value -> module of ssnm/commands.
 VARIANTS = {
     "score": ("--task", {"coseg": "score", "video": "score_video", "instances": "score_instances"}),
-    "test": ("--dataset", {**dict.fromkeys(VIDEO_SETS, "test_video"), **dict.fromkeys(INSTANCE_SETS, "test_instances")}),
+    "test": ("--dataset", dict.fromkeys(VIDEO_SETS, "test_video") | dict.fromkeys(INSTANCE_SETS, "test_instances")),
 }
 
 

@@ -1,5 +1,5 @@
-"""``ssnm datasets prepare | check | coco-seg | cache | instances``: build test sets from downloads, check what is on disk, and turn
-training sources into stores."""
+"""``ssnm datasets prepare | check | coco-seg | cache | instances``: build test sets from downloads, check what is on
+disk, turn training sources into stores."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from ..data.prepare import PREPARED_SETS
     from ..data.testsets import TEST_SETS
 
-    commands = parser.add_subparsers(dest="datasets_command", required=True, metavar="{prepare,check,coco-seg,cache,instances}")
+    names = "{prepare,check,coco-seg,cache,instances}"
+    commands = parser.add_subparsers(dest="datasets_command", required=True, metavar=names)
     prepare = commands.add_parser("prepare", help="build a set's folder from what one downloads")
     prepare.add_argument("name", choices=(*PREPARED_SETS, COCO_SEG), metavar="NAME",
                          help=f"one of {', '.join(PREPARED_SETS)}, {COCO_SEG}")  # fmt: skip

@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
 
     config = load_config(args.config, args.overrides)
     if not isinstance(config, Config):
-        raise ConfigError(f"{args.config}: --dataset {args.dataset} needs method deepco3; see configs/deepco3_small.yaml")
+        raise ConfigError(f"{args.config}: --dataset {args.dataset} needs method deepco3, as deepco3_small.yaml has it")
     if args.groups is not None and args.dataset != "coco_instances":
         raise ConfigError("--groups is for --dataset coco_instances; the folders of instance_folder are its groups")
     root = find_root(args.data)

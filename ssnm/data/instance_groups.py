@@ -11,13 +11,12 @@ import numpy as np
 
 from ..errors import DataError, MissingFileError
 from ..files.atomic import mask_png, write_atomically
-from ..files.images import read_labels
 from ..files.listing import images_by_stem
+from ..files.masks import read_ids
 from .coco_instances import CocoInstances, GroupRule, find_annotations, groups_by_rule
 from .voc import VOC_CLASSES
 
 Counts = dict[str, tuple[int, int]]  # group -> images, objects
-_BORDER = 255  # of an object in SegmentationObject
 
 
 def coco_groups(root: str | Path, out: str | Path, rule: GroupRule = GroupRule()) -> Counts:
@@ -51,7 +50,7 @@ def voc_groups(root: str | Path, out: str | Path, rule: GroupRule = GroupRule())
     for stem, path in images_by_stem(root / "SegmentationObject").items():
         if stem not in photographs or stem not in classes:
             raise MissingFileError(f"{root}: {stem} is in SegmentationObject alone; its image and classes are needed")
-        for category, objects in _objects(read_labels(path), read_labels(classes[stem]), rule).items():
+        for category, objects in _objects(read_ids(path), read_ids(classes[stem], classes=True), rule).items():
             members[category].append((stem, objects))
     kept = {c: m[: rule.max_images or None] for c, m in sorted(members.items()) if len(m) >= rule.min_images}
     if not kept:
@@ -60,7 +59,7 @@ def voc_groups(root: str | Path, out: str | Path, rule: GroupRule = GroupRule())
         (out / "Image" / category).mkdir(parents=True, exist_ok=True)
         for stem, objects in images:
             shutil.copyfile(photographs[stem], out / "Image" / category / photographs[stem].name)
-            ids = read_labels(root / "SegmentationObject" / f"{stem}.png")
+            ids = read_ids(root / "SegmentationObject" / f"{stem}.png")
             for number in objects:
                 place = out / "Mask" / category / f"{stem}_InstID{number}.png"
                 write_atomically(place, mask_png(ids == number))
@@ -70,7 +69,7 @@ def voc_groups(root: str | Path, out: str | Path, rule: GroupRule = GroupRule())
 def _objects(ids: np.ndarray, labels: np.ndarray, rule: GroupRule) -> dict[str, list[int]]:
     """Class -> ids of the objects with which an image takes part in its group; none where it does not."""
     found: dict[str, dict[int, float]] = defaultdict(dict)
-    for number in np.unique(ids[(ids != 0) & (ids != _BORDER)]).tolist():
+    for number in np.unique(ids[ids != 0]).tolist():
         share = float(np.count_nonzero(ids == number)) / ids.size
         label = int(np.bincount(labels[ids == number], minlength=256)[: len(VOC_CLASSES) + 1].argmax())
         if label and share >= rule.min_share:

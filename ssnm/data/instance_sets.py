@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError, MissingFileError
-from ..files.images import read_binary_mask
 from ..files.listing import list_folders, list_images, shorten
+from ..files.masks import read_binary
 from .coco_instances import CocoInstances, GroupRule, find_annotations, find_images, groups_by_rule
 
 INSTANCE_SETS = ("instance_folder", "coco_instances")
@@ -132,7 +132,7 @@ class _FolderTruth:
             if self.folder.is_dir() else []  # fmt: skip
         if not files:
             raise MissingFileError(f"{self.folder}: no mask {stem}{MASK_MARK}*.png; every image needs one per object")
-        masks = [read_binary_mask(file) for file in files]
+        masks = [read_binary(file).object for file in files]
         if len({mask.shape for mask in masks}) > 1:
             raise DataError(f"{self.folder}: masks of {stem} differ in size; all have that of the image")
         return np.stack(masks)
