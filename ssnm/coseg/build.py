@@ -93,7 +93,7 @@ def build_criterion(
         return ReleaseCriterion(processes.mean)
     return CosegCriterion(
         config.spa, config.sem, config.seg, config.dice, config.weighting, config.spa_reduction, config.teacher,
-        config.teacher_on, config.exchange,
+        config.teacher_on, config.exchange, config.sem_image,
     )
 
 

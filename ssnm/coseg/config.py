@@ -106,7 +106,8 @@ class LossConfig:
     dice: of the masks. teacher: cross-entropy and Dice against the maps of data.teacher. teacher_on: "all" images that
     have one, or "agreeing": each image's term weighted by the overlap (J) of the teacher's map with the truth, so that
     it refines objects that are meant and does not teach others. exchange: group-wise negatives; exchange_images of each
-    group are also segmented with another group's gamma."""
+    group are also segmented with another group's gamma. sem_image: the category loss of every image as a group of one,
+    for as many labels as there are images instead of groups."""
 
     type: Literal["coseg"] = "coseg"
     spa: float = 1.0
@@ -116,12 +117,13 @@ class LossConfig:
     teacher: float = 0.0
     teacher_on: Literal["all", "agreeing"] = "all"
     exchange: float = 0.0
+    sem_image: float = 0.0
     exchange_images: int = 1
     weighting: Literal["paper", "balanced", "none"] = "paper"
     spa_reduction: Literal["mean", "sum"] = "sum"
 
     def __post_init__(self) -> None:
-        require(values("loss", self, "spa", "sem", "seg", "dice", "teacher", "exchange"), *NOT_NEGATIVE)
+        require(values("loss", self, "spa", "sem", "seg", "dice", "teacher", "exchange", "sem_image"), *NOT_NEGATIVE)
         require(values("loss", self, "exchange_images"), *POSITIVE)
 
 

@@ -14,6 +14,7 @@ from ..errors import CheckpointError
 from ..nn.weights import load_weights
 from .build import build_model
 from .config import AnyModelConfig, Config, config_from_dict
+from .presence import PresenceRule
 
 if TYPE_CHECKING:
     from .model import SSNM
@@ -27,15 +28,18 @@ class Inference:
     """What prediction needs beside the network.
 
     labels: the co-categories it was trained on; size: side of the square images it is given; threshold: the rule that
-    cuts its probabilities, a number or "mean+std".
+    cuts its probabilities, a number or "mean+std"; present: the calibrated rule that says whether the shared object is
+    in an image, or None.
     """
 
     labels: tuple[str, ...]
     size: int
     threshold: float | str = 0.5
+    present: PresenceRule | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        return {"labels": list(self.labels), "size": self.size, "threshold": self.threshold}
+        present = {} if self.present is None else {"present": self.present.to_dict()}
+        return {"labels": list(self.labels), "size": self.size, "threshold": self.threshold, **present}
 
 
 def inference_of(config: Config, labels: tuple[str, ...]) -> Inference:
@@ -60,7 +64,8 @@ def read_inference(file: ModelFile, where: str) -> Inference:
     if "size" not in stored:  # a file of version 0.1, which carries its whole config
         stored = inference_of(config_from_dict(file.config, where), tuple(stored["labels"])).to_dict()
     try:
-        return Inference(tuple(stored["labels"]), int(stored["size"]), stored["threshold"])
+        present = PresenceRule.from_dict(stored["present"]) if "present" in stored else None
+        return Inference(tuple(stored["labels"]), int(stored["size"]), stored["threshold"], present)
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{where}: what inference needs is missing or damaged ({error!r})") from None
 

@@ -38,6 +38,8 @@ class Group:
     names: tuple[str, ...]
     bad: tuple[BadImage, ...] = ()
     known: Tensor | None = None
+    image_labels: Tensor | None = None
+    image_known: Tensor | None = None
     teacher: Tensor | None = None
     taught: Tensor | None = None
     contents: tuple[Contents, ...] = ()
@@ -52,9 +54,13 @@ class Contents:
     void: Tensor
     item: Item
 
+    def knows(self, category: str) -> bool:
+        """Whether somebody looked for `category` in the image."""
+        return category in self.masks or category in self.item.categories or self.item.lacks(category)
+
     def mask_of(self, categories: Collection[str]) -> Tensor | None:
         """The union of the masks of `categories`, empty where it lacks them; None where nobody knows."""
-        if not all(c in self.masks or self.item.lacks(c) or c in self.item.categories for c in categories):
+        if not all(self.knows(c) for c in categories):
             return None
         return _union(self.masks, [c for c in categories if c in self.masks], self.void.shape)
 
@@ -97,6 +103,9 @@ class GroupDataset(Dataset[Group]):
         void = torch.stack([sample.void for sample, _ in made])
         labels = torch.zeros(len(self._column))
         labels[[self._column[c] for c in shared]] = 1
+        contents = tuple(
+            Contents(own, sample.void, self.pool.item(slot.item)) for slot, (sample, own) in zip(draw.slots, made)
+        )
         return Group(
             images=torch.stack([sample.image for sample, _ in made]),
             masks=masks,
@@ -105,10 +114,10 @@ class GroupDataset(Dataset[Group]):
             grey=torch.tensor([sample.grey for sample, _ in made]),
             names=tuple(str(self.pool.item(slot.item).image or self.pool.item(slot.item).name) for slot in draw.slots),
             known=self._known(draw, labels),
+            image_labels=torch.tensor([[float(c in own and own[c].any()) for c in self._column] for _, own in made]),
+            image_known=torch.tensor([[c.knows(category) for category in self._column] for c in contents]),
             **self._teacher([sample for sample, _ in made]),
-            contents=tuple(
-                Contents(own, sample.void, self.pool.item(slot.item)) for slot, (sample, own) in zip(draw.slots, made)
-            ),
+            contents=contents,
             shared=tuple(shared),
         )
 
@@ -180,10 +189,14 @@ def collate_groups(groups: list[Group], exchange: bool = False) -> GroupBatch:
         grey=torch.stack([g.grey for g in groups]),
         names=tuple(g.names for g in groups),
         bad=tuple(bad for g in groups for bad in g.bad),
-        known=None if any(g.known is None for g in groups) else torch.stack([g.known for g in groups]),
+        **{name: _stack([getattr(g, name) for g in groups]) for name in ("known", "image_labels", "image_known")},
         **_collate_teacher(groups),
         **(_exchanged(groups) if exchange else {}),
     )
+
+
+def _stack(tensors: list[Tensor | None]) -> Tensor | None:
+    return None if any(t is None for t in tensors) else torch.stack(tensors)
 
 
 def _exchanged(groups: list[Group]) -> dict[str, Tensor]:

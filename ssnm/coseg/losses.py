@@ -112,6 +112,7 @@ class CosegCriterion:
         spa, sem, seg, dice: the weights.
         weighting: of the pixels in l_seg, see :func:`segmentation_loss`.
         spa_reduction: "sum" or "mean", see :func:`clustering_loss`.
+        sem_image: weight of the category loss of every image as a group of one.
         exchange: weight of :func:`exchange_loss`.
         teacher, teacher_on: weight of :func:`teacher_loss`, and the images it is for: "all", or "agreeing" ones.
 
@@ -132,8 +133,10 @@ class CosegCriterion:
         teacher: float = 0.0,
         teacher_on: str = "all",
         exchange: float = 0.0,
+        sem_image: float = 0.0,
     ) -> None:
-        self.weights = {"spa": spa, "sem": sem, "seg": seg, "dice": dice, "teacher": teacher, "exchange": exchange}
+        self.weights = {"spa": spa, "sem": sem, "seg": seg, "dice": dice, "teacher": teacher, "exchange": exchange,
+                        "sem_image": sem_image}  # fmt: skip
         self.weighting, self.spa_reduction, self.teacher_on = weighting, spa_reduction, teacher_on
 
     def __call__(self, output: SSNMOutput, batch: GroupBatch) -> dict[str, Tensor]:
@@ -145,6 +148,9 @@ class CosegCriterion:
             terms["dice"] = dice_loss(logits, batch.masks, batch.valid)
         if self.weights["sem"] and modulation.category_logits is not None:
             terms["sem"] = category_loss(modulation.category_logits.float(), batch.labels, batch.known)
+        if self.weights["sem_image"] and output.image_logits is not None and batch.image_labels is not None:
+            alone = output.image_logits.float().flatten(0, 1)
+            terms["sem_image"] = category_loss(alone, batch.image_labels.flatten(0, 1), batch.image_known.flatten(0, 1))
         if self.weights["teacher"] and batch.teacher is not None:
             terms["teacher"] = self._teacher(logits, batch)
         if self.weights["exchange"] and output.exchanged_logits is not None:

@@ -96,11 +96,11 @@ class SecondOrderPooling(nn.Module):
         self.activation = ACTIVATIONS[activation]()
         self.centred, self.normalisation = centred, normalisation
 
-    def forward(self, features: Tensor) -> Tensor:
-        """features (B, P, d), d channels at P positions -> (B, out_dim)."""
+    def forward(self, features: Tensor, weights: Tensor | None = None) -> Tensor:
+        """features (B, P, d), d channels at P positions, weights (B, P) of the positions -> (B, out_dim)."""
         reduced = self.activation(self.reduce(features)).transpose(1, 2)  # (B, P, c) -> (B, c, P)
         with torch.autocast(features.device.type, enabled=False):  # squares of features: float32
-            matrix = second_order_matrix(reduced.float(), self.centred)
+            matrix = second_order_matrix(reduced.float(), self.centred, weights)
             if self.normalisation == "signed_sqrt":
                 matrix = signed_sqrt(matrix)
         return self.expand(matrix.flatten(1).to(reduced.dtype))
@@ -129,6 +129,7 @@ class SemanticModulator(nn.Module):
         shared = dict(activation=activation, centred=centred, normalisation=normalisation)
         self.image_pooling = SecondOrderPooling(in_dim, image_dim, in_dim, **shared)
         self.group_pooling = SecondOrderPooling(in_dim, group_dim, dim, **shared)
+        self.centred = centred
         self.gamma_activation = ACTIVATIONS[gamma_activation]()
         self.classifier = nn.Linear(dim, num_categories)
         nn.init.ones_(self.group_pooling.expand.bias)  # training starts near gamma = 1, the unmodulated network
@@ -137,9 +138,9 @@ class SemanticModulator(nn.Module):
         """The coarsest CFM (M, d, h, w) -> one indicator per image (M, d)."""
         return self.image_pooling(cfm.flatten(2).transpose(1, 2))  # (M, d, h, w) -> (M, h*w, d)
 
-    def forward(self, indicators: Tensor) -> tuple[Tensor, Tensor]:
-        """indicators (B, N, d) -> gamma (B, D), category logits (B, L)."""
-        gamma = self.gamma_activation(self.group_pooling(indicators))
+    def forward(self, indicators: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """indicators (B, N, d), weights (B, N) of the images -> gamma (B, D), category logits (B, L)."""
+        gamma = self.gamma_activation(self.group_pooling(indicators, weights))
         return gamma, self.classifier(gamma)
 
 
@@ -219,7 +220,11 @@ class SSNM(nn.Module):
         """
         groups, group_size, size = images.shape[0], images.shape[1], images.shape[-2:]
         cfms = self.backbone(fold_groups(images))
-        modulation = self.modulate(self.encode(cfms), group_size)
+        codes = self.encode(cfms)
+        modulation = self.modulate(codes, group_size)
+        alone = None
+        if self.semantic is not None and not self.semantic.centred:
+            alone = unfold_groups(self.semantic(codes.indicators[:, None])[1], group_size)  # (B, N, L)
         logits = unfold_groups(self.segment(cfms, modulation, size), group_size)
         exchanged = None
         if exchange and groups > 1 and modulation.semantic_vector is not None:
@@ -230,7 +235,7 @@ class SSNM(nn.Module):
                 semantic_vector=modulation.semantic_vector.roll(-1, 0),
             )
             exchanged = unfold_groups(self.segment(some, swapped, size), min(exchange, group_size))
-        return SSNMOutput(logits, modulation, exchanged)
+        return SSNMOutput(logits, modulation, exchanged, alone)
 
     def encode(self, cfms: Sequence[Tensor]) -> ImageCodes:
         """CFMs of M images -> what the modulators need of each; images do not see each other here."""
@@ -240,15 +245,16 @@ class SSNM(nn.Module):
         indicators = self.semantic.indicators(cfms[-1]) if self.semantic is not None else None
         return ImageCodes(phi, indicators)
 
-    def modulate(self, codes: ImageCodes, group_size: int) -> Modulation:
-        """Codes of B*N images -> the modulation of B groups of N = `group_size`."""
+    def modulate(self, codes: ImageCodes, group_size: int, weights: Tensor | None = None) -> Modulation:
+        """Codes of B*N images -> the modulation of B groups of N = `group_size`. weights (B, N): each image's share in
+        what the semantic modulator gathers from its group; None: all the same."""
         spatial: dict[str, Tensor] = {}
         if self.spatial is not None:
             mask, eigenvalue, energy = self.spatial(unfold_groups(codes.phi, group_size))
             spatial = dict(spatial_mask=mask, eigenvalue=eigenvalue, clustering_energy=energy)
         gamma = logits = None
         if self.semantic is not None:
-            gamma, logits = self.semantic(unfold_groups(codes.indicators, group_size))
+            gamma, logits = self.semantic(unfold_groups(codes.indicators, group_size), weights)
         return Modulation(semantic_vector=gamma, category_logits=logits, **spatial)
 
     def segment(self, cfms: Sequence[Tensor], modulation: Modulation, size: tuple[int, int]) -> Tensor:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ..errors import DataError
 from ..files.images import RGBImage, load_rgb, to_rgb
 from .model import ImageCodes
+from .presence import PresenceRule, agreement_of_codes, peaks, shares
 from .records import Modulation
 
 ImageLike = "str | Path | Image.Image | np.ndarray | RGBImage"
@@ -28,7 +29,9 @@ class GroupPrediction:
     """What a group of N images gives, at network resolution S x S.
 
     probabilities (N, S, S) float32 in [0, 1]; sizes: original (height, width) of each image; spatial_masks
-    (N, h, w) float32 or None; category_probabilities (L,) or None; semantic_vector (D,) or None.
+    (N, h, w) float32 or None; category_probabilities (L,) or None; semantic_vector (D,) or None; present (N,) float64
+    in [0, 1], the probability that the shared object is in each image, or None; cut: below it an image counts as one
+    without the object.
     """
 
     probabilities: np.ndarray
@@ -36,9 +39,19 @@ class GroupPrediction:
     spatial_masks: np.ndarray | None
     category_probabilities: np.ndarray | None
     semantic_vector: np.ndarray | None
+    present: np.ndarray | None = None
+    cut: float = 0.0
 
     def __len__(self) -> int:
         return len(self.sizes)
+
+    def absent(self, index: int) -> bool:
+        """Whether image `index` is held to be without the object."""
+        return self.present is not None and bool(self.present[index] < self.cut)
+
+    def map(self, index: int) -> np.ndarray:
+        """As :meth:`probability`, zero everywhere for an image that is held to be without the object."""
+        return np.zeros(self.sizes[index], np.float32) if self.absent(index) else self.probability(index)
 
     def probability(self, index: int) -> np.ndarray:
         """The map of image `index` at its original size, (H, W) float32, bilinear."""
@@ -52,10 +65,17 @@ class Predictor:
         model: in eval mode, on `device`.
         size: images are resized to size x size, as in training (aspect not kept).
         chunk: how many images go through the network at once; bounds the memory, not the group.
+        presence: the rule that says whether the object is in an image; None: it is not asked. With a rule each image's
+            share in what the semantic modulator gathers follows its agreement with the group, so that one foreign image
+            among five does not speak for a fifth of it.
     """
 
-    def __init__(self, model: nn.Module, size: int = 224, device: torch.device | str = "cpu", chunk: int = 20) -> None:
+    def __init__(
+        self, model: nn.Module, size: int = 224, device: torch.device | str = "cpu", chunk: int = 20,
+        presence: PresenceRule | None = None,
+    ) -> None:  # fmt: skip
         self.model = model.to(device).eval()
+        self.presence = presence
         self.device, self.chunk = torch.device(device), chunk
         self.fixed_group_size = getattr(model, "fixed_group_size", None)
         self.size = getattr(model, "fixed_size", None) or size
@@ -91,29 +111,39 @@ class Predictor:
         chunks = stack.split(self.chunk)
         if len(chunks) == 1:
             cfms = self._cfms(stack)
-            modulation = self.model.modulate(self.model.encode(cfms), len(stack))
+            modulation, agreed = self._modulate(self.model.encode(cfms), len(stack))
             probabilities = self._probabilities(cfms, modulation)
             progress(len(stack))
-            return self._collect([probabilities], modulation, sizes)
+            return self._collect([probabilities], modulation, sizes, agreed and agreed[0])
         codes = join_codes([self.model.encode(self._cfms(part)) for part in chunks])
-        modulation = self.model.modulate(codes, len(stack))
+        modulation, agreed = self._modulate(codes, len(stack))
         parts, begin = [], 0
         for part in chunks:
             own = slice_images(modulation, begin, begin + len(part))
             parts.append(self._probabilities(self._cfms(part), own))
             begin += len(part)
             progress(begin)
-        return self._collect(parts, modulation, sizes)
+        return self._collect(parts, modulation, sizes, agreed and agreed[0])
 
     @torch.inference_mode()
     def predict_groups(self, stack: Tensor, sizes: Sequence[Sequence[tuple[int, int]]]) -> list[GroupPrediction]:
         """Several groups of one size in one call: (B, N, 3, S, S) uint8 -> B predictions."""
         cfms = self._cfms(stack.flatten(0, 1))
-        modulation = self.model.modulate(self.model.encode(cfms), stack.shape[1])
+        modulation, agreed = self._modulate(self.model.encode(cfms), stack.shape[1])
         probabilities = self._probabilities(cfms, modulation).unflatten(0, stack.shape[:2])
         return [
-            self._collect([probabilities[b]], slice_group(modulation, b), sizes[b]) for b in range(stack.shape[0])
+            self._collect([probabilities[b]], slice_group(modulation, b), sizes[b], agreed and agreed[b])
+            for b in range(stack.shape[0])
         ]
+
+    def _modulate(self, codes: ImageCodes, group_size: int) -> tuple[Modulation, Sequence[Tensor] | None]:
+        """The modulation of groups of `group_size` images, and the agreement (N,) of the images of each, or None."""
+        if self.presence is None or codes.indicators is None:
+            return self.model.modulate(codes, group_size), None
+        groups = codes.indicators.split(group_size)
+        agreed = [agreement_of_codes(self.model.semantic, indicators) for indicators in groups]
+        weights = torch.cat([shares(a) for a in agreed])  # (B, N)
+        return self.model.modulate(codes, group_size, weights), agreed
 
     def read(self, image: ImageLike) -> tuple[Tensor, bool, tuple[int, int]]:
         """One image of any kind -> (3, S, S) uint8 at network size, whether it was grey, original (height, width)."""
@@ -134,16 +164,20 @@ class Predictor:
         return self.model.segment(cfms, modulation, (self.size, self.size)).sigmoid().float().cpu()
 
     def _collect(
-        self, parts: list[Tensor], modulation: Modulation, sizes: Sequence[tuple[int, int]]
-    ) -> GroupPrediction:
+        self, parts: list[Tensor], modulation: Modulation, sizes: Sequence[tuple[int, int]],
+        agreed: Tensor | None = None,
+    ) -> GroupPrediction:  # fmt: skip
         first = lambda t: None if t is None else t[0].float().cpu().numpy()  # noqa: E731
-        categories = modulation.category_logits
+        categories, probabilities = modulation.category_logits, torch.cat(parts).numpy()
+        present = None if agreed is None else self.presence(peaks(probabilities), agreed.cpu().numpy())
         return GroupPrediction(
-            probabilities=torch.cat(parts).numpy(),
+            probabilities=probabilities,
             sizes=tuple(sizes),
             spatial_masks=first(modulation.spatial_mask),
             category_probabilities=first(None if categories is None else categories.sigmoid()),
             semantic_vector=first(modulation.semantic_vector),
+            present=present,
+            cut=0.0 if present is None else self.presence.cut,
         )
 
     def _fixed(self, stack: Tensor, grey: Tensor, sizes: tuple[tuple[int, int], ...]) -> GroupPrediction:

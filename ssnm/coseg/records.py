@@ -24,7 +24,8 @@ class GroupBatch:
     valid (B, N, H, W) bool: False where the ground truth is void; grey (B, N) bool; names: file names;
     bad: images that were to be in it and were replaced.
 
-    Not in every batch: known (B, L) bool: False where nobody knows whether the group shares the category; teacher
+    Not in every batch: image_labels (B, N, L) float multi-hot, what each image shows by itself, and image_known of the
+    same shape, bool; known (B, L) bool: False where nobody knows whether the group shares the category; teacher
     (B, N, H, W) float in [0, 1], another network's maps, and taught (B, N) bool: which images have one; other_masks
     (B, N, H, W) float and other_valid (B, N, H, W) bool: what the images show of the object of the next group (in the
     last group, of the first).
@@ -38,6 +39,8 @@ class GroupBatch:
     names: tuple[tuple[str, ...], ...] = ()
     bad: tuple[BadImage, ...] = ()
     known: "Tensor | None" = None
+    image_labels: "Tensor | None" = None
+    image_known: "Tensor | None" = None
     teacher: "Tensor | None" = None
     taught: "Tensor | None" = None
     other_masks: "Tensor | None" = None
@@ -80,8 +83,10 @@ class Modulation:
 @dataclass(frozen=True)
 class SSNMOutput:
     """mask_logits (B, N, H, W) at input size; modulation: what the modulators said; exchanged_logits (B, K, H, W) or
-    None: the first K images of each group under the gamma of the next group."""
+    None: the first K images of each group under the gamma of the next group; image_logits (B, N, L) or None: what the
+    semantic modulator says of every image as a group of one."""
 
     mask_logits: "Tensor"
     modulation: Modulation
     exchanged_logits: "Tensor | None" = None
+    image_logits: "Tensor | None" = None

@@ -8,7 +8,7 @@ from typing import Callable, Iterator, Sequence
 import numpy as np
 from PIL import Image
 
-from ..errors import DataError
+from ..errors import ConfigError, DataError
 from ..files.images import RGBImage, load_rgb, to_rgb
 from ..metrics import binarize
 from ..visualize.overlays import overlay, probability_image
@@ -45,12 +45,21 @@ class Segmentation:
         categories: what the group shares, [(name, probability)] best first; empty without semantic modulator. Only
             categories of the training set can be named; masks do not depend on the name being right.
         names: file names, or image_0001, ... for images that came without one.
+        present: (N,) float in [0, 1], the probability that the shared object is in each image, in the order of `names`;
+            1 for a group of one; None for a model file without a calibration.
+
+    absent: "empty" clears the masks of images whose `present` lies below the model file's cut (`probabilities` stay as
+    they are); "keep" clears none.
     """
 
     def __init__(
-        self, images: Sequence[ImageLike], prediction: GroupPrediction, labels: Sequence[str], threshold: float | str
-    ) -> None:
-        self._images, self.prediction = images, prediction
+        self, images: Sequence[ImageLike], prediction: GroupPrediction, labels: Sequence[str], threshold: float | str,
+        absent: str = "empty",
+    ) -> None:  # fmt: skip
+        if absent not in ("empty", "keep"):
+            raise ConfigError(f"absent must be 'empty' or 'keep', got {absent!r}")
+        self._images, self.prediction, self._keep = images, prediction, absent == "keep"
+        self.present = prediction.present
         self._rule = f"fixed:{threshold}" if isinstance(threshold, (int, float)) else threshold
         binarize(np.zeros((1, 1)), self._rule)  # a wrong threshold is an error here, not at the first mask
         self.names = [_name(image, i) for i, image in enumerate(images)]
@@ -90,14 +99,19 @@ class Segmentation:
             (folder / kind).mkdir(parents=True, exist_ok=True)
         for index, stem in enumerate(stems):
             probability = self.probabilities[index]
-            mask, _ = binarize(probability, self._rule)
+            mask = self._cut(probability, index)
             Image.fromarray(mask.astype(np.uint8) * 255).save(folder / "masks" / f"{stem}.png")
             Image.fromarray(probability_image(probability)).save(folder / "probabilities" / f"{stem}.png")
             Image.fromarray(overlay(self.image(index), mask)).save(folder / "overlays" / f"{stem}.jpg", quality=90)
         return folder
 
     def _mask(self, index: int) -> np.ndarray:
-        return binarize(self.probabilities[index], self._rule)[0]
+        return self._cut(self.probabilities[index], index)
+
+    def _cut(self, probability: np.ndarray, index: int) -> np.ndarray:
+        if self.prediction.absent(index) and not self._keep:
+            return np.zeros(probability.shape, dtype=bool)
+        return binarize(probability, self._rule)[0]
 
 
 def _rgb(image: ImageLike) -> RGBImage:

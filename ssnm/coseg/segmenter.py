@@ -25,7 +25,9 @@ class CoSegmenter:
         self.predictor, self.card, self.path = predictor, card, path
         self.labels, self.threshold = inference.labels, inference.threshold
 
-    def segment(self, images: Sequence[ImageLike], threshold: float | str | None = None) -> Segmentation:
+    def segment(
+        self, images: Sequence[ImageLike], threshold: float | str | None = None, absent: str = "empty"
+    ) -> Segmentation:
         """Find what the images have in common.
 
         Args:
@@ -33,13 +35,15 @@ class CoSegmenter:
                 bool or float in [0, 1]); sizes may differ. All of them form one group, however many they are.
             threshold: probability above which a pixel belongs to the mask, or "mean+std" (the release's rule); None:
                 the model file's own rule.
+            absent: "empty" clears the masks of images that the model holds to be without the object
+                (`Segmentation.present` below the model file's cut), "keep" keeps them.
 
         Raises:
             DataError, MissingFileError: an image that cannot be read; the message names it.
         """
         prediction = self.predictor.predict(images)
         rule = self.threshold if threshold is None else threshold
-        return Segmentation(list(images), prediction, self.labels, rule)
+        return Segmentation(list(images), prediction, self.labels, rule, absent)
 
     def propagate(self, *args, **kwargs):
         """Not of this model.
@@ -54,4 +58,4 @@ class CoSegmenter:
 def load(file: ModelFile, path: Path, device: torch.device) -> CoSegmenter:
     """What `ssnm.from_pretrained` gives for a file of this method."""
     model, inference = model_from_file(file, str(path))
-    return CoSegmenter(Predictor(model, inference.size, device), inference, file.card, path)
+    return CoSegmenter(Predictor(model, inference.size, device, presence=inference.present), inference, file.card, path)

@@ -101,7 +101,7 @@ def write_test_set(
     spatial: dict[str, np.ndarray] = {}
     for group, prediction in predict_groups(predictor, calls, progress):
         for index, image in enumerate(group.images[: group.new]):
-            probability = prediction.probability(index)
+            probability = prediction.map(index)
             write_atomically(out / group.category / f"{image.name}.png", image_bytes(probability_image(probability)))
             if prediction.spatial_masks is not None:
                 spatial[f"{group.category}/{image.name}"] = prediction.spatial_masks[index].astype(np.float16)
@@ -120,7 +120,10 @@ def in_memory_maps(
     for group, prediction in predict_groups(predictor, batches_of(groups, predictor)):
         for index, image in enumerate(group.images[: group.new]):
             if image.truth is not None:
-                yield group.category, image.name, prediction.probabilities[index], read_binary(image.truth).object
+                probability = prediction.probabilities[index]
+                if prediction.absent(index):
+                    probability = np.zeros_like(probability)
+                yield group.category, image.name, probability, read_binary(image.truth).object
 
 
 def write_run_record(out: Path, test_set: TestSet, root: Path, groups: Sequence[TestGroup], facts: dict) -> None:

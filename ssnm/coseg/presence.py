@@ -1,0 +1,119 @@
+"""Is the shared object in this image? From the masks and from how far the image agrees with its group.
+
+An image may not hold what the others share: the photograph that slipped into the folder. Two figures tell: how sure
+the network is of its mask at the mask's surest place (`peaks`), and how alike the image is to the others in the eyes
+of the category classifier (`agreement`). A rule calibrated on held-out groups with foreign images (`fit_rule`) turns
+them into a probability. N images in a group, L co-categories.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+PEAK_SHARE = 0.01  # of the image's pixels: the mean over so many of the surest ones is less noisy than a maximum
+EDGE = 1e-4  # probabilities are kept so far from 0 and 1 before their log-odds are taken
+SURE = 30.0  # log-odds beyond which a probability is 0 or 1 in float64 for all that matters
+
+
+@dataclass(frozen=True)
+class PresenceRule:
+    """sigmoid(peak * log-odds(peak of the mask) + agreement * log(agreement) + bias), and the cut below which an image
+    counts as one without the object. Stored in model files (`Inference.present`)."""
+
+    peak: float
+    agreement: float
+    bias: float
+    cut: float = 0.5
+
+    def __call__(self, peaks: np.ndarray, agreement: np.ndarray) -> np.ndarray:
+        """peaks, agreement (N,) -> the probability that the object is present (N,), 1 for a group of one image."""
+        if len(peaks) == 1:
+            return np.ones(1)
+        return sigmoid(features(peaks, agreement) @ np.array([self.peak, self.agreement, self.bias]))
+
+    def to_dict(self) -> dict[str, float]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> PresenceRule:
+        """Raises KeyError, TypeError or ValueError where a number is missing or is none."""
+        rule = cls(**{name: float(values[name]) for name in ("peak", "agreement", "bias", "cut")})
+        if not np.isfinite([rule.peak, rule.agreement, rule.bias]).all() or not 0 <= rule.cut <= 1:
+            raise ValueError(f"finite weights and a cut in [0, 1] were expected, got {values}")
+        return rule
+
+
+def peaks(probabilities: np.ndarray) -> np.ndarray:
+    """(N, S, S) -> (N,): the mean of the highest hundredth of each map."""
+    flat = probabilities.reshape(len(probabilities), -1)
+    count = max(1, round(PEAK_SHARE * flat.shape[1]))
+    return np.partition(flat, -count, axis=1)[:, -count:].mean(1)
+
+
+def agreement(category_logits: Tensor) -> Tensor:
+    """How alike each image is to the others of its group, (N, L) logits of every image alone -> (N,) in [0, 1].
+
+    The mean Bhattacharyya coefficient of its category probabilities, scaled to sum to 1, and those of each other image.
+    Categories need not be right: two images of a kind that training did not have are alike in what they resemble.
+    A group of one agrees with itself.
+    """
+    probability = category_logits.float().sigmoid()
+    root = (probability / probability.sum(-1, keepdim=True).clamp(min=1e-12)).sqrt()
+    alike = root @ root.T
+    count = len(alike)
+    return alike.diagonal() if count == 1 else (alike.sum(1) - alike.diagonal()) / (count - 1)
+
+
+def shares(agreement: Tensor) -> Tensor:
+    """Each image's share in the group's statistics, (N,) -> (1, N), the largest 1: the square of its agreement, and a
+    little, so that no image is left out altogether."""
+    return (agreement / agreement.max().clamp(min=1e-12)).square()[None] + 0.02
+
+
+def features(peaks: np.ndarray, agreement: np.ndarray) -> np.ndarray:
+    """(N,), (N,) -> (N, 3): log-odds of the peak, log of the agreement, 1."""
+    peaks = np.clip(np.asarray(peaks, dtype=np.float64), EDGE, 1 - EDGE)
+    agreement = np.clip(np.asarray(agreement, dtype=np.float64), EDGE, 1.0)
+    return np.stack([np.log(peaks / (1 - peaks)), np.log(agreement), np.ones(len(peaks))], axis=1)
+
+
+def fit_rule(peaks: np.ndarray, agreement: np.ndarray, present: np.ndarray, ridge: float = 1e-2) -> PresenceRule:
+    """Logistic regression of `present` (n,) bool on the two figures, with a small ridge, by Newton's method; absent and
+    present images weigh the same in sum, and the cut loses as few of either."""
+    x, y = features(peaks, agreement), np.asarray(present, dtype=np.float64)
+    weight = np.where(y > 0, 0.5 / y.mean(), 0.5 / (1 - y).mean())
+    penalty = ridge * len(y) * np.diag([1.0, 1.0, 0.0])
+    w = np.zeros(3)
+    for _ in range(50):
+        p = sigmoid(x @ w)
+        slope = x.T @ (weight * (p - y)) + penalty @ w
+        curvature = (x * (weight * p * (1 - p))[:, None]).T @ x + penalty + 1e-9 * np.eye(3)
+        step = np.linalg.solve(curvature, slope)
+        w -= step
+        if np.abs(step).max() < 1e-10:
+            break
+    rule = PresenceRule(*(float(v) for v in w))
+    return PresenceRule(rule.peak, rule.agreement, rule.bias, best_cut(sigmoid(x @ w), y > 0))
+
+
+def best_cut(figures: np.ndarray, present: np.ndarray) -> float:
+    """The cut between two figures that loses as few present images as it lets absent ones through, in shares."""
+    values = np.unique(figures)
+    cuts = np.concatenate([[0.0], (values[1:] + values[:-1]) / 2])
+    errors = [np.mean(figures[present] < c) + np.mean(figures[~present] >= c) for c in cuts]
+    return float(cuts[int(np.argmin(errors))])
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-np.clip(x, -SURE, SURE)))
+
+
+@torch.inference_mode()
+def agreement_of_codes(semantic: torch.nn.Module, indicators: Tensor) -> Tensor:
+    """`agreement` of a group's indicators (N, d), each image seen as a group of one."""
+    return agreement(semantic(indicators[:, None])[1])
