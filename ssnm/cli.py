@@ -18,6 +18,7 @@ COMMANDS = {
     "instances": "one mask per object, from nothing but a group of photographs",
     "score": "score a folder of maps against ground truth",
     "group-use": "does a model use the group? images with objects of two kinds",
+    "outliers": "does a model notice the image that does not belong to its group?",
     "report": "one HTML page to look at every result",
     "datasets": "prepare and check data sets",
     "calibrate": "choose test size and slope on held-out groups",

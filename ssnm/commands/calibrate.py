@@ -1,4 +1,5 @@
-"""Choose, on held-out training groups, the size at which a trained model sees its images and the slope of its logits.
+"""Choose, on held-out training groups, the size at which a trained model sees its images and the slope of its logits,
+and fit the rule that says whether the shared object is in an image.
 
 Draws the groups from the data of the checkpoint's own config (--set overrides it), prints J of every choice and writes
 the model with the best. It never sees a test set.
@@ -18,12 +19,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="OUT.safetensors")
     parser.add_argument("--sizes", type=int, nargs="+", default=[224, 256, 288], help="default: 224 256 288")
     parser.add_argument("--groups", type=_positive, default=100, help="held-out groups to draw (default: %(default)s)")
+    parser.add_argument(
+        "--presence-groups", type=int, default=100, metavar="N",
+        help="held-out groups for the rule that says whether the object is in an image (default: %(default)s; 0: no rule)",
+    )  # fmt: skip
     parser.add_argument("--set", dest="overrides", nargs="+", default=[], metavar="KEY=VALUE", help="as in train")
+    parser.add_argument("--half", action="store_true", help="float16 weights: half the size")
     parser.add_argument("--device", help="cpu, cuda, ...")
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..coseg.calibrate import choose, with_choice
+    from ..coseg.calibrate import calibrate_presence, choose, with_choice, with_presence
     from ..coseg.config import config_from_dict
     from ..coseg.files import for_export, model_from_file
     from ..engine.checkpoint import export_model, load_model_file
@@ -44,7 +50,13 @@ def run(args: argparse.Namespace) -> int:
     for c in compared:
         mark = "  <- chosen" if c == best else ""
         print(f"{c.size:5d}  {c.slope:5.1f}  {c.offset:6.1f}  {c.J:12.1f}  {c.J_half:6.1f}{mark}")
-    export_model(args.out, with_choice(source, best))
+    chosen = with_choice(source, best)
+    if args.presence_groups > 0 and config.model.semantic.enabled and not config.model.semantic.centred:
+        model, _ = model_from_file(chosen, where)
+        rule = calibrate_presence(model, config, best.size, args.presence_groups, pick_device(args.device))
+        chosen = with_presence(chosen, rule, args.presence_groups)
+        print(f"present: {chosen.card['presence']}")
+    export_model(args.out, chosen, half=args.half)
     print(f"written: {args.out}")
     return 0
 

@@ -2,13 +2,14 @@
 
 ROOT is a test set in the processed layout in which one image stands in several classes; for the PASCAL-VOC
 co-segmentation set the package knows which files are the same image. Prints the share of images whose mask follows
-the group, and writes group_use.json and a picture of the cases it gets wrong.
+the group and the AUC of the spatial masks, and writes group_use.json and a picture of the cases it gets wrong.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 from pathlib import Path
 
 from ..metrics.tables import percent
@@ -29,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from .. import from_pretrained
-    from ..coseg.group_use import measure_group_use, score_alone
+    from ..coseg.group_use import measure_group_use, measure_spatial_auc, score_alone
     from ..coseg.testing import select_classes
     from ..data.testsets import read_test_set
     from ..visualize.panels import group_panel
@@ -40,10 +41,14 @@ def run(args: argparse.Namespace) -> int:
         test_set = select_classes(test_set, [c.strip() for c in args.classes.split(",")])
     result = measure_group_use(segmenter.predictor, test_set, args.seed, args.group_size)
     print(result.use.describe())
+    area = measure_spatial_auc(segmenter.predictor, test_set, args.group_size)
+    if not math.isnan(area):
+        print(f"AUC of the spatial masks, first {args.group_size} images of each class: {area:.3f}")
     record = {
         "checkpoint": segmenter.path.name,
         "seed": args.seed,
         "group_size": args.group_size,
+        "spatial_auc": None if math.isnan(area) else area,
         **result.use.to_dict(),
     }
     if args.alone:

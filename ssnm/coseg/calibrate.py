@@ -21,7 +21,9 @@ from ..nn.resize import resize_bilinear
 from . import build
 from .config import Config
 from .groups import GroupDataset
+from .outliers import cases_of_pool
 from .predict import Predictor
+from .presence import PresenceRule, fit_rule, peaks
 from .validation import HALF, RELEASE_RULE, Validator
 
 SLOPES, OFFSETS = (1.0, 1.5, 2.0, 3.0), (-0.5, 0.0, 0.5, 1.0)
@@ -77,6 +79,32 @@ def choose(
             for offset in OFFSETS:
                 compared.append(Choice(size, slope, offset, *scores(logits, truth, slope, offset)))
     return max(compared, key=lambda c: c.J), compared
+
+
+def calibrate_presence(
+    model: torch.nn.Module, config: Config, size: int, groups: int, device: torch.device
+) -> PresenceRule:
+    """The rule of "is the object in this image?", fitted to held-out groups of which each is seen clean and with one
+    foreign image, at `size`. The groups are drawn by validation.seed + 1."""
+    _, held_out = build.build_pools(config.data)
+    cases = cases_of_pool(held_out, size, groups, config.validation.seed + 1, config.data.group_size)
+    predictor = Predictor(model, size, device, presence=PresenceRule(1.0, 1.0, 0.0))
+    sure, agreed, present = [], [], []
+    for case in cases:
+        for last in (case.images[-1], case.foreign):
+            prediction = predictor.predict([*case.images[:-1], last])
+            sure.append(peaks(prediction.probabilities))
+            agreed.append(prediction.agreement)
+            present += [*[True] * (len(case.images) - 1), last is not case.foreign]
+    return fit_rule(np.concatenate(sure), np.concatenate(agreed), np.array(present))
+
+
+def with_presence(source: ModelFile, rule: PresenceRule, groups: int) -> ModelFile:
+    """The model file with `rule`; the card says what it was fitted to."""
+    said = (f"sigmoid({rule.peak:.2f} * log-odds of the mask's peak + {rule.agreement:.2f} * log of the agreement "
+            f"{rule.bias:+.2f}), cut {rule.cut:.2f}: fitted to {groups} held-out groups, clean and with a foreign image")  # fmt: skip
+    inference = {**source.inference, "present": rule.to_dict()}
+    return dataclasses.replace(source, inference=inference, card={**source.card, "presence": said})
 
 
 def with_choice(source: ModelFile, choice: Choice) -> ModelFile:

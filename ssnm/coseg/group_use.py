@@ -13,7 +13,7 @@ from ..data.voc import read_voc_coseg_list
 from ..errors import DataError
 from ..files.images import load_rgb
 from ..files.masks import read_binary
-from ..metrics import FolderScores, GroupUse, binarize, group_use_record, score_arrays
+from ..metrics import FolderScores, GroupUse, binarize, group_use_record, score_arrays, spatial_auc
 from ..visualize.panels import GroupPictures
 from .predict import Predictor
 from .testing import in_memory_maps, make_groups
@@ -74,6 +74,24 @@ def measure_group_use(predictor: Predictor, test_set: TestSet, seed: int = 0, gr
     pictures.sort(key=lambda p: p[0])
     wrong = [panel for picture in pictures[:SHOWN] for panel in _panels(*picture)]
     return GroupUseResult(GroupUse.of(records), wrong)
+
+
+def measure_spatial_auc(predictor: Predictor, test_set: TestSet, group_size: int = 5) -> float:
+    """AUC of the spatial masks: of the first `group_size` images of every class, at the masks' own size against the
+    share of truth in each position, the mean over classes. NaN for a model without a spatial modulator.
+
+    Raises:
+        DataError: no ground truth.
+    """
+    if not test_set.has_truth:
+        raise DataError("the AUC of spatial masks needs ground truth: the folder groundtruth/ is missing")
+    values = []
+    for category in test_set.categories:
+        images = [image for image in test_set.images if image.category == category][:group_size]
+        masks = predictor.predict([image.image for image in images]).spatial_masks
+        if masks is not None:
+            values.append(spatial_auc(list(masks), [read_binary(image.truth).object for image in images]))
+    return float(np.nanmean(values)) if values else float("nan")
 
 
 def score_alone(predictor: Predictor, test_set: TestSet) -> FolderScores:

@@ -30,8 +30,8 @@ class GroupPrediction:
 
     probabilities (N, S, S) float32 in [0, 1]; sizes: original (height, width) of each image; spatial_masks
     (N, h, w) float32 or None; category_probabilities (L,) or None; semantic_vector (D,) or None; present (N,) float64
-    in [0, 1], the probability that the shared object is in each image, or None; cut: below it an image counts as one
-    without the object.
+    in [0, 1], the probability that the shared object is in each image, or None; agreement (N,), how alike each image is
+    to the others, or None; cut: below it an image counts as one without the object.
     """
 
     probabilities: np.ndarray
@@ -40,6 +40,7 @@ class GroupPrediction:
     category_probabilities: np.ndarray | None
     semantic_vector: np.ndarray | None
     present: np.ndarray | None = None
+    agreement: np.ndarray | None = None
     cut: float = 0.0
 
     def __len__(self) -> int:
@@ -169,7 +170,8 @@ class Predictor:
     ) -> GroupPrediction:  # fmt: skip
         first = lambda t: None if t is None else t[0].float().cpu().numpy()  # noqa: E731
         categories, probabilities = modulation.category_logits, torch.cat(parts).numpy()
-        present = None if agreed is None else self.presence(peaks(probabilities), agreed.cpu().numpy())
+        agreement = None if agreed is None else agreed.cpu().numpy()
+        present = None if agreement is None else self.presence(peaks(probabilities), agreement)
         return GroupPrediction(
             probabilities=probabilities,
             sizes=tuple(sizes),
@@ -177,6 +179,7 @@ class Predictor:
             category_probabilities=first(None if categories is None else categories.sigmoid()),
             semantic_vector=first(modulation.semantic_vector),
             present=present,
+            agreement=agreement,
             cut=0.0 if present is None else self.presence.cut,
         )
 

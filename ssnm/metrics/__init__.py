@@ -2,15 +2,17 @@
 
 Read in this order: ``protocol`` (what decides a number), ``measures`` (P and J of one image), ``pairing`` and
 ``maps`` (files), ``scoring`` (sets), ``scores`` (results and their files), ``published`` (the paper's tables),
-``group_use``, ``cosal``. Of videos: ``davis`` (J and F), ``sequences`` (files), ``video`` (results).
+``group_use``, ``outliers``, ``ranking``, ``cosal``. Of videos: ``davis`` (J and F), ``sequences`` (files), ``video`` (results).
 """
 
 from .cosal import CosalScores, cosal_folder
 from .group_use import GroupUse, GroupUseRecord, discrimination, group_use_record
 from .measures import binarize, jaccard, precision
+from .outliers import OutlierRecord, Outliers
 from .pairing import Pair, Pairing, find_pairs
 from .protocol import PROTOCOLS, Protocol, ThresholdRule
 from .published import Comparison, compare_with_published
+from .ranking import auc, spatial_auc
 from .scores import Average, ClassScore, FolderScores, ImageScore
 from .scoring import score_arrays, score_folder
 
@@ -24,10 +26,13 @@ __all__ = [
     "GroupUse",
     "GroupUseRecord",
     "ImageScore",
+    "OutlierRecord",
+    "Outliers",
     "Pair",
     "Pairing",
     "Protocol",
     "ThresholdRule",
+    "auc",
     "binarize",
     "compare_with_published",
     "cosal_folder",
@@ -38,4 +43,5 @@ __all__ = [
     "precision",
     "score_arrays",
     "score_folder",
+    "spatial_auc",
 ]
