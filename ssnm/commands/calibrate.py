@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--groups", type=_positive, default=100, help="held-out groups to draw (default: %(default)s)")
     parser.add_argument(
         "--presence-groups", type=int, default=100, metavar="N",
-        help="held-out groups for the rule that says whether the object is in an image (default: %(default)s; 0: no rule)",
+        help="held-out groups for the rule of what is present (default: %(default)s; 0: no rule)",
     )  # fmt: skip
     parser.add_argument("--set", dest="overrides", nargs="+", default=[], metavar="KEY=VALUE", help="as in train")
     parser.add_argument("--half", action="store_true", help="float16 weights: half the size")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import signal
+from dataclasses import replace
 from functools import partial
 from typing import Any, Callable, Iterable
 
@@ -173,10 +174,23 @@ def build_validator(
 ) -> Validator:
     """Validation on held-out images; the groups depend on validation.seed alone. on_bad: told of unusable images."""
     v = config.validation
+    size, group_size = config.data.size, config.data.group_size
     return Validator.make(
-        pool, config.data.size, config.data.group_size, v.groups, v.two_category_images, v.seed, device, v.pictures,
-        on_bad,
+        pool, size, group_size, v.groups, v.two_category_images, v.seed, device, v.pictures, on_bad, v.balance,
+        v.foreign_groups,
     )
+
+
+def build_further(config: Config, validator: Validator) -> Validator:
+    """`validator` with one more for each of validation.sources: whole sets, every class as often as any other."""
+    v, further = config.validation, []
+    for source in v.sources:
+        pool = ImagePool([build_source(source, config.data)])
+        groups = 2 * len(pool.members)
+        other = Validator.make(pool, config.data.size, config.data.group_size, groups, 0, v.seed, validator.device, 0,
+                               validator.on_bad, "uniform")  # fmt: skip
+        further.append((source.name, other))
+    return replace(validator, further=further)
 
 
 def build_optimizer(model: SSNM | SSNMRelease, config: TrainConfig) -> torch.optim.Optimizer:

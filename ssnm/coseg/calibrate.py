@@ -101,8 +101,8 @@ def calibrate_presence(
 
 def with_presence(source: ModelFile, rule: PresenceRule, groups: int) -> ModelFile:
     """The model file with `rule`; the card says what it was fitted to."""
-    said = (f"sigmoid({rule.peak:.2f} * log-odds of the mask's peak + {rule.agreement:.2f} * log of the agreement "
-            f"{rule.bias:+.2f}), cut {rule.cut:.2f}: fitted to {groups} held-out groups, clean and with a foreign image")  # fmt: skip
+    formula = f"{rule.peak:.2f} * log-odds of the mask's peak + {rule.agreement:.2f} * log(agreement) {rule.bias:+.2f}"
+    said = f"sigmoid({formula}), cut {rule.cut:.2f}: {groups} held-out groups, clean and with one foreign image"
     inference = {**source.inference, "present": rule.to_dict()}
     return dataclasses.replace(source, inference=inference, card={**source.card, "presence": said})
 

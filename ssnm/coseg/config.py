@@ -203,17 +203,26 @@ class TrainConfig(RunConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class ValidationConfig:
-    """Validation on held-out training groups, every `every` steps and at the end; never on a test set."""
+    """Validation on held-out training groups, every `every` steps and at the end; never on a test set.
+
+    balance: how often a category is drawn, as data.balance; "uniform" lets the many dogs and people say no more than
+    the few boats. foreign_groups: groups with one foreign image. sources: further images that no run trains on, each
+    scored by itself (`NAME/J`), for kinds that training lacks; `choice` in docs/training.md is what picks best.pt."""
 
     every: int = 2_000
     groups: int = 100
+    balance: Literal["uniform", "sqrt", "size"] = "sqrt"
     two_category_images: int = 60
+    foreign_groups: int = 0
+    sources: tuple[SourceConfig, ...] = ()
     pictures: int = 4
     seed: int = 1
 
     def __post_init__(self) -> None:
         require(values("validation", self, "every", "groups"), *POSITIVE)
-        require(values("validation", self, "seed", "two_category_images", "pictures"), *NOT_NEGATIVE)
+        rest = ("seed", "two_category_images", "foreign_groups", "pictures")
+        require(values("validation", self, *rest), *NOT_NEGATIVE)
+        _check_names("validation.sources", self.sources)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,7 +247,7 @@ class Config:
     def __post_init__(self) -> None:
         _check_mix(self)
         _check_combinations(self)
-        _check_evaluate(self.evaluate)
+        _check_names("evaluate.sources", self.evaluate.sources)
 
 
 def config_from_dict(mapping: dict, where: str = "config") -> Config:
@@ -271,14 +280,14 @@ def _check_mix(config: Config) -> None:
         )
 
 
-def _check_evaluate(config: EvaluateConfig) -> None:
+def _check_names(where: str, sources: tuple[SourceConfig, ...]) -> None:
     """The names become those of pictures and columns."""
-    names = [source.name for source in config.sources]
+    names = [source.name for source in sources]
     for name in names:
         if not name or "/" in name:
-            raise ConfigError(f"evaluate.sources: a name without '/' was expected, got '{name}'; rename the source")
+            raise ConfigError(f"{where}: a name without '/' was expected, got '{name}'; rename the source")
         if names.count(name) > 1:
-            raise ConfigError(f"evaluate.sources: two sources are called '{name}'; give each a name of its own")
+            raise ConfigError(f"{where}: two sources are called '{name}'; give each a name of its own")
 
 
 def _check_combinations(config: Config) -> None:

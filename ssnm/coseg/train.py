@@ -83,7 +83,7 @@ def train_run(
             say(line)
         listed = out / "bad_images.jsonl" if processes.is_first else None
         bad = BadImageLog(config.data.max_bad_images, listed, say, processes.gather)
-        validator = build.build_validator(config, held_out, device, bad.see)
+        validator = build.build_further(config, build.build_validator(config, held_out, device, bad.see))
         try:
             finished = _loop(config, state, training, validator, bad, log, out, device, processes)
             further = _evaluate_further(config, state, out, device, bad) if finished and processes.is_first else {}
@@ -182,7 +182,8 @@ def _loop(config, state, training, validator, bad, log, out, device, processes) 
         scores = validator(state.averaged(), out / "pictures" / f"step_{state.step:06d}.png")
         log.row({"step": state.step, **{f"val/{k}": v for k, v in scores.items()}})
         state.scores = dict(scores)
-        if scores["J"] > state.best.get("J", -1.0):
+        chosen_by = "choice" if "choice" in scores else "J"
+        if scores[chosen_by] > state.best.get(chosen_by, float("-inf")):
             state.best = {"step": state.step, **scores}
             save_training(checkpoints / "best.pt", snapshot())
 

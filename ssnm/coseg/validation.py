@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +12,10 @@ from torch import nn
 
 from ..data.records import BadImage
 from ..errors import DataError
-from ..metrics import GroupUse, binarize, group_use_record, jaccard, precision
+from ..metrics import GroupUse, binarize, group_use_record, jaccard, precision, spatial_auc
 from ..visualize.panels import GroupPictures, group_panel
 from .groups import Group, GroupDataset
+from .outliers import OutlierCase, cases_of_pool, measure_outliers
 from .pool import ImagePool
 from .predict import GroupPrediction, Predictor
 from .sampler import GroupDraw, GroupDrawer
@@ -28,8 +29,9 @@ class Validator:
 
     ordinary: groups of one category each, scored by J and P (release threshold, at training size, averaged over
     images) and by J at 0.5. contrasts: pairs of groups that share one two-category image (their first), for group
-    use at 0.5 (end of docs/evaluation.md); empty where no two categories have enough held-out images. on_bad: told
-    of the images that could not be used and were replaced.
+    use at 0.5 (end of docs/evaluation.md); empty where no two categories have enough held-out images. foreign: groups
+    with one foreign image. further: (name, validator) of images of other sets. on_bad: told of the images that could
+    not be used and were replaced.
     """
 
     pool: ImagePool
@@ -39,44 +41,75 @@ class Validator:
     device: torch.device
     pictures: int = 4
     on_bad: Callable[[Iterable[BadImage]], None] = lambda found: None
+    foreign: Sequence[OutlierCase] = ()
+    further: Sequence[tuple[str, "Validator"]] = ()
 
     @classmethod
     def make(
         cls, pool: ImagePool, size: int, group_size: int, groups: int, two_category: int, seed: int,
         device: torch.device, pictures: int = 4, on_bad: Callable[[Iterable[BadImage]], None] = lambda found: None,
-    ) -> "Validator":
-        """Draw the groups. Categories are drawn by the root of their size.
+        balance: str = "sqrt", foreign: int = 0,
+    ) -> "Validator":  # fmt: skip
+        """Draw the groups. Categories are drawn by `balance`, as in training.
 
         Raises:
             DataError: no held-out category has `group_size` images.
         """
         try:
-            drawer = GroupDrawer(pool, group_size, "sqrt")
+            drawer = GroupDrawer(pool, group_size, balance)
         except DataError as error:
             held_out = f"validation on {len(pool.ids)} held-out images"
             raise DataError(f"{held_out}: {error}, or hold more of them out (data.holdout)") from None
         rng = np.random.default_rng(seed)
         ordinary = [drawer.draw(rng, 1)[0] for _ in range(groups)]
-        return cls(pool, size, ordinary, drawer.contrasts(rng, two_category), device, pictures, on_bad)
+        contrasts = drawer.contrasts(rng, two_category)
+        cases = cases_of_pool(pool, size, foreign, seed, group_size) if foreign else ()
+        return cls(pool, size, ordinary, contrasts, device, pictures, on_bad, cases)
 
     def __call__(self, model: nn.Module, picture: Path | None = None) -> dict[str, float]:
-        """Scores in percent: J, J@0.5, P, and where there are two-category images group_use, J_own, J_other."""
+        """Scores in percent: J, J@0.5, P, J_category (every category weighs the same), spatial_auc
+        (AUC of S) where there are spatial masks; group_use, J_own, J_other where there are two-category images;
+        J_lost and masked where there are groups with a foreign image; NAME/J of further sets; and `choice`, the figure
+        that picks a checkpoint: the mean of J_category and of every NAME/J, plus a tenth of group_use, minus J_lost.
+        """
         predictor = Predictor(model.eval(), self.size, self.device)
         dataset = GroupDataset(self.pool, (self.size, self.size))
-        rows, shown = [], []
-        for draw in self.ordinary:
-            group = dataset[draw]
-            self.on_bad(group.bad)
-            prediction = self._predict(predictor, group)
-            rows += [self._scores(p, t.numpy()) for p, t in zip(prediction.probabilities, group.masks)]
-            if len(shown) < self.pictures:
-                shown.append(_pictures(draw.category, group, prediction))
-        scores = {name: 100 * float(np.mean([r[i] for r in rows])) for i, name in enumerate(("J", "J@0.5", "P"))}
+        scores, shown = self._ordinary(predictor, dataset)
         scores |= self._group_use(predictor, dataset)
+        if self.foreign:
+            outliers = measure_outliers(predictor, self.foreign)
+            scores |= {"J_lost": 100 * outliers.lost, "masked": 100 * outliers.masked}
+        further = [(name, validator(model)["J"]) for name, validator in self.further]
+        scores |= {f"{name}/J": J for name, J in further}
+        if further or self.foreign:
+            mean = float(np.mean([scores["J_category"], *(J for _, J in further)]))
+            scores["choice"] = mean + scores.get("group_use", 0.0) / 10 - scores.get("J_lost", 0.0)
         if picture is not None and shown:
             picture.parent.mkdir(parents=True, exist_ok=True)
             group_panel(shown).save(picture)
         return scores
+
+    def _ordinary(
+        self, predictor: Predictor, dataset: GroupDataset
+    ) -> tuple[dict[str, float], list[GroupPictures]]:
+        rows, categories, spatial, shown = [], [], [], []
+        for draw in self.ordinary:
+            group = dataset[draw]
+            self.on_bad(group.bad)
+            prediction = self._predict(predictor, group)
+            truths = [t.numpy() for t in group.masks]
+            rows += [self._scores(p, t) for p, t in zip(prediction.probabilities, truths)]
+            categories += [draw.category] * len(truths)
+            if prediction.spatial_masks is not None:
+                spatial.append(spatial_auc(list(prediction.spatial_masks), truths))
+            if len(shown) < self.pictures:
+                shown.append(_pictures(draw.category, group, prediction))
+        scores = {name: 100 * float(np.mean([r[i] for r in rows])) for i, name in enumerate(("J", "J@0.5", "P"))}
+        by_category = [np.mean([r[0] for r, c in zip(rows, categories) if c == name]) for name in set(categories)]
+        scores["J_category"] = 100 * float(np.mean(by_category))
+        if spatial:
+            scores["spatial_auc"] = 100 * float(np.nanmean(spatial))
+        return scores, shown
 
     def _predict(self, predictor: Predictor, group: Group) -> GroupPrediction:
         return predictor.predict_tensors(group.images, [(self.size, self.size)] * len(group.images), group.grey)

@@ -2,7 +2,7 @@
 
 Read in this order: ``protocol`` (what decides a number), ``measures`` (P and J of one image), ``pairing`` and
 ``maps`` (files), ``scoring`` (sets), ``scores`` (results and their files), ``published`` (the paper's tables),
-``group_use``, ``outliers``, ``ranking``, ``cosal``. Of videos: ``davis`` (J and F), ``sequences`` (files), ``video`` (results).
+``group_use``, ``outliers``, ``ranking``, ``cosal``.
 """
 
 from .cosal import CosalScores, cosal_folder

@@ -1,5 +1,7 @@
 """Validation on held-out training groups."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -91,7 +93,7 @@ def test_scores_are_the_same_every_time_and_a_picture_is_written(pool, tiny_mode
     model = tiny_model(num_categories=4)
     first = validator(model, tmp_path / "pictures" / "step.png")
     assert validator(model) == first
-    assert set(first) == {"J", "J@0.5", "P", "group_use", "J_own", "J_other"}
+    assert set(first) == {"J", "J@0.5", "P", "J_category", "spatial_auc", "group_use", "J_own", "J_other"}
     assert all(0 <= v <= 100 for v in first.values())
     assert np.asarray(Image.open(tmp_path / "pictures" / "step.png")).std() > 0
 
@@ -103,4 +105,23 @@ def test_too_few_held_out_images_say_what_to_change(pool):
 
 def test_without_two_category_images_there_is_no_group_use(pool, tiny_model):
     scores = make(pool, two_category=0)(tiny_model(num_categories=4))
-    assert set(scores) == {"J", "J@0.5", "P"}
+    assert set(scores) == {"J", "J@0.5", "P", "J_category", "spatial_auc"}
+
+
+def test_every_category_weighs_the_same_in_the_category_score(pool):
+    validator = make(pool, groups=5, two_category=0)
+    answers = truths(validator)
+    wrong = validator.ordinary[0].category
+    of_category = [d.category == wrong for d in validator.ordinary]
+    answers = [torch.zeros_like(a) if bad else a for a, bad in zip(answers, of_category)]
+    scores, kinds = validator(Oracle(answers)), {d.category for d in validator.ordinary}
+    assert scores["J_category"] == pytest.approx(100 * (1 - 1 / len(kinds)))
+    assert scores["J"] == pytest.approx(100 * (1 - sum(of_category) / 5))
+
+
+def test_the_choice_weighs_categories_further_sets_group_use_and_foreign_images(pool, tiny_model):
+    validator = Validator.make(pool, SIZE, 3, 2, 2, 1, torch.device("cpu"), foreign=3)
+    other = make(ImagePool([ProceduralSource(SEEN_KINDS[4:7], num_images=20, objects_per_image=(2, 2), seed=3)]), two_category=0)
+    scores = replace(validator, further=[("unseen", other)])(tiny_model(num_categories=4))
+    wanted = (scores["J_category"] + scores["unseen/J"]) / 2 + scores["group_use"] / 10 - scores["J_lost"]
+    assert scores["choice"] == pytest.approx(wanted) and 0 <= scores["masked"] <= 100
