@@ -281,14 +281,34 @@ def test_the_spatial_mask_is_float32_under_autocast():
 # Fusion, second-order pooling, head: step by step
 
 
-def test_fusion_is_the_inset_of_figure_2_step_by_step():
-    fusion = Fusion((2, 3, 4), 5)
-    fine, middle, coarse = torch.randn(1, 2, 8, 8), torch.randn(1, 3, 4, 4), torch.randn(1, 4, 2, 2)
-    running = F.avg_pool2d(fusion.lateral[0](fine), 2)
-    running = fusion.merge[0](running + fusion.lateral[1](middle))
-    running = F.avg_pool2d(fusion.running[0](running), 2)
-    wanted = fusion.merge[1](running + fusion.lateral[2](coarse))
-    torch.testing.assert_close(fusion([fine, middle, coarse]), wanted)
+def test_fusion_of_constant_maps_by_hand():
+    """One channel, every layer a number: 1x1 convolutions w x + b, the mean over cells changes no constant.
+
+    Finest 2, then 10, then 100; running = 3 * 2 = 6; 6 + 5 * 10 = 56, merged times 7 = 392; run on times 11 = 4312;
+    plus 13 * 100 = 5612, merged times 17 plus 1 = 95405."""
+    fusion = Fusion((1, 1, 1), 1)
+    layers = [(fusion.lateral[0], 3), (fusion.lateral[1], 5), (fusion.merge[0], 7), (fusion.running[0], 11),
+              (fusion.lateral[2], 13), (fusion.merge[1], 17)]  # fmt: skip
+    for layer, factor in layers:
+        nn.init.constant_(layer.weight, factor)
+        nn.init.zeros_(layer.bias)
+    nn.init.ones_(fusion.merge[1].bias)
+    maps = [torch.full((1, 1, side, side), value) for side, value in ((8, 2.0), (4, 10.0), (2, 100.0))]
+    out = fusion(maps)
+    assert out.shape == (1, 1, 2, 2)
+    torch.testing.assert_close(out, torch.full((1, 1, 2, 2), 95405.0))
+
+
+def test_fusion_averages_cells_on_the_way_down():
+    """A fine map with one cell of 16: a quarter of it arrives one level down, a sixteenth two levels down."""
+    fusion = Fusion((1, 1, 1), 1)
+    for module in (*fusion.lateral, *fusion.merge, *fusion.running):
+        nn.init.ones_(module.weight)
+        nn.init.zeros_(module.bias)
+    fine = torch.zeros(1, 1, 8, 8)
+    fine[0, 0, 0, 0] = 16.0
+    out = fusion([fine, torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 2, 2)])
+    torch.testing.assert_close(out, torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]]]))
 
 
 def test_second_order_pooling_is_figure_4_step_by_step():
@@ -302,11 +322,13 @@ def test_second_order_pooling_is_figure_4_step_by_step():
     torch.testing.assert_close(pooling(features), torch.stack(wanted))
 
 
-def test_a_fresh_semantic_vector_starts_near_one():
+def test_a_fresh_semantic_vector_is_one_where_the_group_says_nothing():
+    """Without its bias of 1 training would start from a network whose maps are all multiplied by about 0."""
     torch.manual_seed(0)
     modulator = SemanticModulator(8, 16, 3)
-    gamma = modulator(0.01 * torch.randn(4, 5, 8))[0].detach()
-    assert float((gamma - 1).abs().mean()) < 0.2
+    modulator.group_pooling.reduce.bias.data.zero_()
+    assert torch.equal(modulator(torch.zeros(2, 5, 8))[0], torch.ones(2, 16))
+    assert not torch.allclose(modulator(torch.randn(2, 5, 8))[0], torch.ones(2, 16))
 
 
 def test_a_group_of_one_refuses_a_centred_second_order_matrix():
@@ -316,14 +338,19 @@ def test_a_group_of_one_refuses_a_centred_second_order_matrix():
         modulator(torch.randn(1, 1, 8))
 
 
-def test_the_head_adds_each_level_once_from_the_coarsest_up():
-    head = SegmentationHead(4, 3, activation="none")
-    maps = [torch.randn(1, 4, s, s) for s in (8, 4, 2)]
-    x = head.smooth[2](maps[2])
-    for level in (1, 0):
-        x = head.smooth[level](F.interpolate(x, scale_factor=2, mode="bilinear") + maps[level])
-    wanted = F.interpolate(head.predict(head.refine(x)), scale_factor=4, mode="bilinear")[:, 0]
-    torch.testing.assert_close(head(maps, (32, 32)), wanted)
+def test_the_head_on_constant_maps_by_hand():
+    """One channel, 3x3 convolutions whose centre alone is not zero: coarse 1000 times 2, plus 100, times 3, plus 10,
+    times 5, refined times 7, predicted times 11."""
+    head = SegmentationHead(1, 3, activation="none")
+    for layer, factor in ((head.smooth[2], 2), (head.smooth[1], 3), (head.smooth[0], 5), (head.refine, 7)):
+        nn.init.zeros_(layer.weight)
+        nn.init.zeros_(layer.bias)
+        layer.weight.data[0, 0, 1, 1] = factor
+    nn.init.constant_(head.predict.weight, 11.0)
+    nn.init.zeros_(head.predict.bias)
+    maps = [torch.full((1, 1, side, side), value) for side, value in ((8, 10.0), (4, 100.0), (2, 1000.0))]
+    wanted = ((1000 * 2 + 100) * 3 + 10) * 5 * 7 * 11.0
+    torch.testing.assert_close(head(maps, (32, 32)), torch.full((1, 32, 32), wanted))
 
 
 def test_levels_do_not_share_their_layers(tiny_model):

@@ -339,3 +339,30 @@ def test_favoured_categories_are_drawn_so_many_times_as_often():
     assert counts["dog"] / 400 == pytest.approx(0.75, abs=0.06)
     with pytest.raises(DataError, match="data.favoured: no image of 'cow'"):
         GroupDrawer(pool, 2, favoured=("cow",))
+
+
+def test_a_contrast_pair_gets_no_distractor_of_either_of_its_categories(pool):
+    pairs = draws(pool, 80, real=1.0, distractor=1.0)
+    pasted = 0
+    for first, second in zip(pairs[::2], pairs[1::2]):
+        for slot in (*first.slots, *second.slots):
+            if slot.paste is not None:
+                pasted += 1
+                assert slot.paste.category not in (first.category, second.category)
+    assert pasted > 100
+
+
+def test_pairs_are_drawn_by_the_power_of_their_number_of_images():
+    class Paired(Sized):
+        """36 images of a and b, 4 of c and d."""
+
+        def __init__(self) -> None:
+            self.items = [Item(f"{i}", None, ("a", "b") if i < 36 else ("c", "d")) for i in range(40)]
+            self.categories = ("a", "b", "c", "d")
+
+    pool = ImagePool([Paired()])
+    share = {}
+    for balance in ("uniform", "size"):
+        drawn = draws(pool, 800, group_size=3, balance=balance, real=1.0)
+        share[balance] = sum(d.category in "ab" for d in drawn) / len(drawn)
+    assert share["uniform"] == pytest.approx(0.5, abs=0.08) and share["size"] == pytest.approx(0.9, abs=0.05)

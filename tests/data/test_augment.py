@@ -175,3 +175,13 @@ def test_objects_of_one_pixel_one_row_and_the_whole_image_can_be_pasted(base, he
     for seed in range(10):
         out, placed = paste_object(base, base.image, mask, rng(seed))
         assert out.image.shape == base.image.shape and placed.shape == (64, 64) and placed.any()
+
+
+def test_a_crop_is_resized_exactly_for_masks_and_smoothly_for_images():
+    image = torch.tensor([0, 90, 180], dtype=torch.uint8).expand(3, 5, 3).contiguous()
+    image = torch.nn.functional.pad(image, (0, 2))
+    mask = torch.tensor([False, False, True, False, False]).expand(1, 5, 5)
+    out, masks, _ = crop_and_resize(image, mask, mask[0], (0, 0, 5, 3))
+    # centres of the 5 new columns lie at 0.3, 0.9, 1.5, 2.1, 2.7 of the 3 old ones; plain "nearest" has the last alone
+    assert masks[0, 0].tolist() == [False, False, False, True, True]
+    assert len(set(out[0, 0].tolist()) - {0, 90, 180}) >= 2  # values between the old ones

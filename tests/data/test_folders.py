@@ -242,3 +242,11 @@ def test_resized_voc_masks_keep_the_share_of_the_image_that_the_object_covers():
         masks = source.load(index, (224, 224)).masks
         share = (labels[labels != 255].astype(bool)).sum() / labels.size
         assert abs(masks.any(dim=0).float().mean().item() - share) < 0.02
+
+
+def test_a_class_that_covers_exactly_the_least_share_counts(tmp_path):
+    labels = np.zeros((10, 20))
+    labels[:2, :5] = CAR  # 10 of 200 pixels
+    labels[5, :9] = PERSON  # 9 of them
+    source = VocSource(voc_root(tmp_path, {"a": labels}), min_area_share=0.05)
+    assert source.items[0].categories == ("car",)

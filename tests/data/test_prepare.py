@@ -157,9 +157,10 @@ def test_images_are_copied_byte_for_byte(tmp_path):
 )
 def test_icoseg_groups_are_found_in_its_layouts_and_named_where_they_differ(tmp_path, image, truth):
     raw = tmp_path / "raw"
-    for folder in ("Brown Bear", "042_Elephants", "Stonehenge"):
+    for folder in ("Brown Bear", "042_Elephants", "elephant", "Stonehenge"):
         photo(raw / image.format(g=folder, n="1"))
         save(raw / truth.format(g=folder, n="1"), box().astype(np.uint8))  # a 0/1 mask
+    save(raw / truth.format(g="elephant", n="1"), (~box()).astype(np.uint8))  # the one that is named wins
     done = prepare_test_set("icoseg", raw, tmp_path / "out", groups={"elephant": "042_Elephants"})
     assert done.counts == {"brownbear": 1, "elephant": 1}
     assert np.array_equal(masks_of(tmp_path / "out", "elephant")[0], box())

@@ -107,3 +107,16 @@ def test_cosal_measures_of_perfect_and_inverted_maps(tmp_path, save, capsys):
     run("--pred", tmp_path / "pred", "--gt", tmp_path / "gt", "--cosal", "--out", tmp_path / "out")
     assert "S-measure" in capsys.readouterr().out
     assert json.loads((tmp_path / "out" / "cosal.json").read_text())["count"] == 1
+
+
+def test_the_adaptive_f_measure_weighs_precision_by_beta_squared_of_0_3(tmp_path, save):
+    pytest.importorskip("py_sod_metrics", reason="the optional extra ssnm[cosal] is not installed")
+    truth, found = np.zeros((2, 40, 60), bool)
+    truth[10:30, 10:40], found[10:30, 20:50] = True, True  # a third of either is outside the other
+    truth[0:10, 0:30] = True  # half as much again is missed
+    save(tmp_path / "gt" / "c" / "a.png", truth)
+    save(tmp_path / "pred" / "c" / "a.png", found)
+    right, P, R = 20 * 20, 20 * 20 / (20 * 30), 20 * 20 / (20 * 30 + 10 * 30)
+    assert right == (truth & found).sum()
+    wanted = 1.3 * P * R / (0.3 * P + R)
+    assert cosal_folder(tmp_path / "pred", tmp_path / "gt").adaptive_F == pytest.approx(wanted, abs=1e-6)

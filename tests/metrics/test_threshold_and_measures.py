@@ -5,6 +5,7 @@ import pytest
 
 from ssnm.errors import ConfigError, DataError
 from ssnm.metrics import PROTOCOLS, Protocol, ThresholdRule, binarize, jaccard, precision
+from ssnm.metrics.curve import best_level
 from ssnm.metrics.measures import confusion_at_level, level_histogram
 
 
@@ -178,3 +179,8 @@ def test_a_changed_preset_no_longer_bears_its_plain_name():
 def test_a_protocol_with_an_unknown_choice_is_refused(field):
     with pytest.raises(ConfigError):
         Protocol(**field)
+
+
+def test_of_thresholds_that_do_equally_well_the_smallest_is_best():
+    assert best_level([0.5, 0.7, 0.7, None]) == 1
+    assert best_level([None, None]) == 0
