@@ -54,6 +54,7 @@ class Run:
 
     config: Config
     state: TrainState
+    forward: Callable
     criterion: Callable
     options: Any
     save: Callable
@@ -82,11 +83,12 @@ class Run:
     def terms(self) -> set[str]:
         """The names of the losses of a batch."""
         batch = next(iter(self.loader))
-        return set(self.criterion(build.group_forward(self.model)(batch), batch))
+        return set(self.criterion(self.forward(batch), batch))
 
     def total(self) -> float:
         batch = next(iter(self.loader))
-        return float(self.criterion(build.group_forward(self.model.eval())(batch), batch)["total"])
+        self.model.eval()
+        return float(self.criterion(self.forward(batch), batch)["total"])
 
     def saved(self) -> dict:
         self.save(self.state)
@@ -113,7 +115,7 @@ def start(tmp_path_factory):
         def loop(state, batches, forward, criterion, options, on_log, evaluate, save, processes):
             state.best = {"J": 2.0}  # nothing is better: no checkpoint is written
             evaluate(state)
-            kept.update(state=state, criterion=criterion, options=options, save=save,
+            kept.update(state=state, forward=forward, criterion=criterion, options=options, save=save,
                         deterministic=torch.are_deterministic_algorithms_enabled())  # fmt: skip
             raise Kept
 
@@ -125,7 +127,11 @@ def start(tmp_path_factory):
             kept["validated"] = model
             return {"J": 1.0}
 
-        config, folder = config_of(mapping_with(changes)), tmp_path_factory.mktemp("run")
+        folder = tmp_path_factory.mktemp("run")
+        if changes.get("data.teacher") == "TEACHER":
+            changes = {**changes, "data.teacher": str(folder / "teacher.npz")}
+            np.savez(folder / "teacher.npz", names=np.array(["x/y"]), maps=np.zeros((1, 8, 8), np.uint8))
+        config = config_of(mapping_with(changes))
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(runs, "train", loop)
             patch.setattr(runs, "environment", lambda device: {})
@@ -179,6 +185,7 @@ def augmentation(run: Run) -> Any:
     return run.dataset.augmentation
 
 
+FAVOURED = SEEN_KINDS[2]
 M, B, S, SEM = "model.", "model.backbone.", "model.spatial.", "model.semantic."
 TABLE: dict[str, Row] = {
     "method": Row("ssnm", lambda r: r.saved()["method"], "ssnm"),
@@ -195,6 +202,8 @@ TABLE: dict[str, Row] = {
     B + "frozen_levels": Row(2, lambda r: sum(p.requires_grad for p in r.model.backbone.parameters())),
     S + "enabled": Row(False, lambda r: r.model.spatial is None and r.model.fusion is None, True),
     S + "orientation": Row("nonnegative_sum", lambda r: r.model.spatial.orientation, "nonnegative_sum"),
+    S + "maps": Row("coarsest", lambda r: r.model.fusion is None, True),
+    S + "trains_maps": Row(False, lambda r: r.model.spatial.trains_maps, False),
     S + "scale": Row("unit", lambda r: r.model.spatial.scale, "unit"),
     SEM + "enabled": Row(False, lambda r: r.model.semantic is None, True),
     SEM + "image_dim": Row(6, lambda r: r.model.semantic.image_pooling.reduce.out_features, 6),
@@ -205,6 +214,7 @@ TABLE: dict[str, Row] = {
     SEM + "normalisation": Row("signed_sqrt", lambda r: r.model.semantic.image_pooling.normalisation, "signed_sqrt"),
     M + "fusion_activation": Row("relu", lambda r: type(r.model.fusion.activation), nn.ReLU),
     M + "level_activation": Row("relu", lambda r: type(r.model.level_activation), nn.ReLU),
+    M + "level_norm": Row("layer", lambda r: r.model.level_norm is not None, True),
     M + "head_activation": Row("none", lambda r: type(r.model.head.activation), nn.Identity),
     # the losses
     "loss.type": Row("release", lambda r: type(r.criterion).__name__, "ReleaseCriterion"),
@@ -214,11 +224,22 @@ TABLE: dict[str, Row] = {
     "loss.dice": Row(1, lambda r: "dice" in r.terms(), True),
     "loss.weighting": Row("balanced", lambda r: r.criterion.weighting, "balanced"),
     "loss.spa_reduction": Row("mean", lambda r: r.criterion.spa_reduction, "mean"),
+    "loss.teacher": Row(1, lambda r: r.criterion.weights["teacher"], 1, {"data.teacher": "TEACHER"}),
+    "loss.teacher_on": Row("agreeing", lambda r: r.criterion.teacher_on, "agreeing"),
+    "loss.exchange": Row(1, lambda r: "exchange" in r.terms(), True),
+    "loss.exchange_images": Row(2, lambda r: r.forward(first_batch(r)).exchanged_logits.shape[1], 2,
+                                {"loss.exchange": 1.0}),
     # the data
+    "data.favoured": Row([FAVOURED], lambda r: categories_drawn(r).count(FAVOURED), None, {"data.favour": 8.0}),
+    "data.favour": Row(8.0, lambda r: categories_drawn(r).count(FAVOURED), None, {"data.favoured": [FAVOURED]}),
+    "data.teacher": Row("TEACHER", lambda r: type(r.dataset.pool.sources[0]).__name__, "Taught"),
+    "data.mix.foreign": Row(0.5, lambda r: r.drawer.mix.foreign, 0.5),
+    "data.mix.alike": Row(0.5, lambda r: r.drawer.mix.alike, 0.5),
+    "data.mix.ramp": Row(7, lambda r: r.drawer.mix.ramp, 7),
     "data.labels": Row(list(SEEN_KINDS)[::-1], lambda r: r.dataset.pool.labels[0], SEEN_KINDS[-1]),
     "data.size": Row(64, lambda r: tuple(first_batch(r).images.shape[-2:]), (64, 64)),
     "data.group_size": Row(2, lambda r: first_batch(r).images.shape[1], 2),
-    "data.balance": Row("size", lambda r: (r.drawer.power, categories_drawn(r))[0], 1.0),
+    "data.balance": Row("size", lambda r: r.drawer.power, 1.0),
     "data.mix.real": Row(0.25, lambda r: r.drawer.mix.real, 0.25),
     "data.mix.pasted": Row(0.5, lambda r: r.drawer.mix.pasted, 0.5),
     "data.mix.distractor": Row(0.5, lambda r: r.drawer.mix.distractor, 0.5),
@@ -320,7 +341,8 @@ def test_the_weights_of_the_loss_weigh_its_terms(start):
     for name in ("spa", "sem", "seg", "dice"):
         once, twice = (start(**{"loss.dice": 1.0, f"loss.{name}": w}) for w in (1.0, 2.0))
         batch = first_batch(once)
-        terms = once.criterion(build.group_forward(once.model.eval())(batch), batch)
+        once.model.eval()
+        terms = once.criterion(once.forward(batch), batch)
         assert twice.total() == pytest.approx(float(terms["total"] + terms[name]), rel=1e-4)
 
 
@@ -352,14 +374,14 @@ class Recorder:
 
 
 SOURCE_VALUES = {"root": "ROOT", "list": "LIST", "class_names": ["one", "two"], "name": "NAME", "index": "INDEX",
-                 "images": "IMAGES", "num_images": 17, "kinds": "unseen", "seed": 23, "store": "STORE"}  # fmt: skip
-SHOWN_AS = {"class_names": "('one', 'two')", "kinds": str(build.PROCEDURAL_KINDS["unseen"])}
+                 "images": "IMAGES", "classes": ["one", "two"], "num_images": 17, "kinds": "unseen", "seed": 23, "store": "STORE"}  # fmt: skip
+SHOWN_AS = {"class_names": "('one', 'two')", "classes": "('one', 'two')", "kinds": str(build.PROCEDURAL_KINDS["unseen"])}
 
 
 def source_keys() -> list[tuple[str, str]]:
     kinds = typing.get_args(SourceConfig)
     return [(typing.get_args(typing.get_type_hints(k)["type"])[0], f.name) for k in kinds for f in dataclasses.fields(k)
-            if f.name != "type" and not (k.__name__.startswith("Store") and f.name == "name")]  # fmt: skip
+            if f.name not in ("type", "partial") and not (k.__name__.startswith("Store") and f.name == "name")]  # fmt: skip
 
 
 @pytest.mark.parametrize("kind, key", source_keys())
@@ -374,6 +396,19 @@ def test_every_key_of_a_source_reaches_it(monkeypatch, kind, key):
     if key in ("root", "index", "images", "store"):
         wanted = f"UNDER/{wanted}"
     assert wanted in built.given
+
+
+@pytest.mark.parametrize("kind, needed", [("processed", {"root": "R"}), ("coco_seg", {"index": "I", "images": "X"})])
+def test_partial_annotation_reaches_the_source(monkeypatch, kind, needed):
+    class Partly(Recorder):
+        pass
+
+    for name in ("ProcessedSource", "CocoSegSource"):
+        monkeypatch.setattr(build, name, Recorder)
+    monkeypatch.setattr(build, "PartiallyAnnotated", Partly)
+    for partly in (True, False):
+        config = config_from_dict({"data": {"sources": [{"type": kind, **needed, "partial": partly}]}}).data
+        assert type(build.build_source(config.sources[0], config)) is (Partly if partly else Recorder)
 
 
 def test_union_at_full_size_chooses_the_data_set(start):

@@ -14,7 +14,7 @@ from ssnm.cli import main
 from ssnm.commands.report import make_report, read_results, write_report
 from ssnm.errors import DataError, MissingFileError
 from ssnm.metrics import FolderScores
-from ssnm.visualize.layers import ImageLayers, image_layers
+from ssnm.visualize.layers import ImageLayers, _map_layers, image_layers
 from ssnm.visualize.records import GroupRecord, ImageFiles, MapRecord, Report, RunRecord
 from ssnm.visualize.report import fitting_side, write_page
 
@@ -289,3 +289,17 @@ def test_report_without_images_or_with_unknown_members_is_refused(tmp_path):
         Report("t", (image,), (RunRecord("r", {"cat/a": record}, (GroupRecord("cat", ("cat/b",), 1),)),))
     with pytest.raises(DataError, match="two images"):
         Report("t", (image, image), (RunRecord("r", {"cat/a": record}, ()),))
+
+
+def test_a_value_equal_to_the_threshold_is_not_in_the_mask_of_the_page(tmp_path):
+    Image.fromarray(np.array([[100, 101]], dtype=np.uint8)).save(tmp_path / "m.png")
+    record = MapRecord(tmp_path / "m.png", 100 / 255, None, None, None, 255)
+    assert _map_layers(record, 1.0, (2, 1))[1].tolist() == [[False, True]]
+
+
+def test_the_notes_of_the_scores_stand_on_the_page(copied_run):
+    stored = json.loads((copied_run / "scores.json").read_text())
+    (copied_run / "scores.json").write_text(json.dumps(stored | {"resized": 2}))
+    report = make_report([read_results(copied_run)])
+    scores = FolderScores.from_json(copied_run / "scores.json")
+    assert scores.notes() and all(f"{copied_run.name}: {note}" in report.notes for note in scores.notes())
