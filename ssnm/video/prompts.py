@@ -20,7 +20,7 @@ from ..files.masks import read_ids
 from ..naming import natural_key
 from .merge import resize_ids
 
-MaskLike = Union[np.ndarray, Mapping[int, np.ndarray]]
+MaskLike = Union[np.ndarray, Mapping[int, np.ndarray], str, Path]
 MOST_STRETCHED = 1.1  # ratio of the aspects of mask and frame beyond which they are not of one picture
 
 
@@ -60,11 +60,13 @@ def prompts_from(mask: MaskLike) -> Prompts:
 
     Args:
         mask: ids (H, W) of the first frame, bool or whole numbers (only 0 and 255: one object, id 1; beside other ids
-            255 is void); or {frame number: ids (H, W)}.
+            255 is void); {frame number: ids (H, W)}; or a mask file.
 
     Raises:
         DataError: another shape, type or range; no object at all.
     """
+    if isinstance(mask, (str, Path)):
+        return read_prompts(mask)
     given = dict(mask) if isinstance(mask, Mapping) else {0: mask}
     for index in given:
         if isinstance(index, bool) or not isinstance(index, (int, np.integer)) or index < 0:

@@ -15,7 +15,7 @@ import io
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -23,7 +23,9 @@ from PIL import Image
 from ..errors import ConfigError, DataError
 from ..files.atomic import image_bytes, remove_partials, write_atomically
 from ..files.ids import ids_png
-from .propagate import FrameResult
+
+if TYPE_CHECKING:
+    from .propagate import FrameResult
 
 PROGRESS = "progress.npz"
 PREVIEW_FRAMES, PREVIEW_SIDE, PREVIEW_QUALITY = 100, 480, 60
@@ -76,7 +78,7 @@ class ResultsFolder:
         remove_partials(self.folder)
         return progress
 
-    def write(self, result: FrameResult, masks: dict[int, np.ndarray]) -> None:
+    def write(self, result: "FrameResult", masks: dict[int, np.ndarray]) -> None:
         """The files of one frame, then the progress. masks: id -> (h, w) bool after this frame."""
         write_atomically(self.folder / "masks" / f"{result.name}.png", ids_png(result.ids, self.palette))
         overlay = image_bytes(np.asarray(result.overlay()), "JPEG", quality=90)

@@ -39,8 +39,8 @@ class VideoSegmenter:
             frames: a folder of images, a video file, or an iterable, also a generator, of image files, Pillow images
                 or arrays ((H, W), (H, W, 3) or (H, W, 4); uint8, uint16, bool or float in [0, 1]); sizes may differ.
             mask: ids (H, W) of the first frame, bool or whole numbers, 0 background; only 0 and 255 is one object,
-                id 1; beside other ids 255 is void. Or {frame number: ids (H, W)} for objects that start later; masks
-                of an object that is already followed are passed over.
+                id 1; beside other ids 255 is void; or a mask file. {frame number: ids (H, W)} for objects that start
+                later; masks of an object that is already followed are passed over.
             size: (width, height) of the network's input; None: the model file's.
             finetune: steps of online fine-tuning on the frame where an object starts, with a copy of the network per
                 object; 0: none.

@@ -134,6 +134,7 @@ def test_a_mask_file_keeps_its_palette(tmp_path):
     (tmp_path / "first.png").write_bytes(ids_png(MASK, palette))
     prompts = read_prompts(tmp_path / "first.png")
     assert prompts.palette == palette and (prompts.masks[0] == MASK).all()
+    assert prompts_from(tmp_path / "first.png").object_ids == (5, 200)
     with pytest.raises(MissingFileError, match="no such mask"):
         read_prompts(tmp_path / "other.png")
 
