@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
+from ..files.listing import plain_stem
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     from ..video.results import ResultsFolder
     from ..video.segmenter import check_all_started
 
-    names = [path.stem for path in list_frames(args.frames)] if args.frames.is_dir() else None
+    names = [plain_stem(path) for path in list_frames(args.frames)] if args.frames.is_dir() else None
     total = len(names) if names is not None else count_frames(args.frames)
     prompts = read_prompts(args.mask, names)
     if total is not None:

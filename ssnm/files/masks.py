@@ -93,8 +93,9 @@ def read_binary(path: str | Path) -> BinaryMask:
 def read_ids(path: str | Path, classes: bool = False) -> np.ndarray:
     """Read a mask of numbered objects as ids (H, W) uint8 in 0..254, 0 background; see :func:`ssnm.files.ids.as_ids`.
 
-    Palette pictures by index and grey ones by value, as they are; black-and-white pictures of any mode are one object
-    by colour; lossy files are cut at one half, since they cannot hold ids.
+    Palette pictures by index and grey ones by value, as they are; one object by colour: black-and-white pictures of any
+    other mode, or with a palette in which 0 is not the black; lossy files are cut at one half, since they cannot hold
+    ids.
 
     classes: it is a map of class numbers, as VOC's: 255 is void and stays 255, whatever else there is, and a palette in
         VOC's colours that a tool has renumbered is read by its colours.
@@ -109,7 +110,7 @@ def read_ids(path: str | Path, classes: bool = False) -> np.ndarray:
     if image.mode == "P":
         values = np.array(image)
         used, colours = _used_colours(image, values)
-        if _is_black_and_white(colours) and (not classes or (used[0] == 0 and colours[0, 0])):
+        if _is_black_and_white(colours) and ((used > 0) != (colours[:, 0] > 0)).any():  # 0 is not the black one
             return (_looked_up(used, colours[:, 0], values) > 0).astype(np.uint8)
         numbers = _voc_numbers(colours) if classes else None
         values = values if numbers is None else _looked_up(used, numbers, values)

@@ -82,6 +82,13 @@ def test_ids_and_palette_survive_a_file(tmp_path):
     assert read_palette(tmp_path / "grey.png") is None
 
 
+def test_an_id_keeps_its_number_in_a_palette_that_shows_it_white(tmp_path):
+    palette = bytearray(768)
+    palette[7 * 3 : 8 * 3] = b"\xff\xff\xff"
+    (tmp_path / "mask.png").write_bytes(ids_png(OBJECT * 7, bytes(palette)))
+    assert (read_ids(tmp_path / "mask.png") == OBJECT * 7).all()
+
+
 def test_the_default_colours_are_those_of_voc():
     colours = np.frombuffer(voc_palette(), np.uint8).reshape(256, 3)
     assert colours[:4].tolist() == [[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0]]
