@@ -76,6 +76,7 @@ def _build(args: argparse.Namespace) -> CocoSegIndex:
         min_images=args.min_images,
         area_scale=args.area_scale,
         progress=_print_progress if sys.stderr.isatty() else None,
+        say=lambda line: print(f"warning: {line}", file=sys.stderr),
     )
     write_index(index, args.out)
     print(f"built in {time.perf_counter() - start:.1f} s")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import UserError
-from ..files.images import is_ambiguous, load_rgb
+from ..files.images import load_rgb
 from ..files.listing import shorten
 from ..files.masks import read_binary
 from ..naming import canonical_category
@@ -106,7 +106,7 @@ def check_test_set(
 @dataclass(frozen=True)
 class _Checked:
     """What is wrong with one image and its mask; share: of the mask that is object, None without a readable mask;
-    ambiguous: see :func:`ssnm.files.images.is_ambiguous`."""
+    ambiguous: which way round the mask was drawn cannot be told."""
 
     problems: list[str]
     share: float | None
@@ -114,13 +114,14 @@ class _Checked:
 
 
 def _check_image(item: TestImage) -> _Checked:
-    problems, size, mask = [], None, None
+    problems, size, mask, ambiguous = [], None, None, False
     try:
         mask = None if item.truth is None else read_binary(item.truth).object
     except UserError as error:
         problems.append(str(error))
     try:
-        size = load_rgb(item.image, fits=None if mask is None else mask.shape).size
+        image = load_rgb(item.image, fits=None if mask is None else mask.shape)
+        size, ambiguous = image.size, image.ambiguous
     except UserError as error:
         problems.append(str(error))
     if size is not None and mask is not None and mask.shape != size:
@@ -129,7 +130,7 @@ def _check_image(item: TestImage) -> _Checked:
             f"({item.image}); width x height must be equal"
         )
     share = None if mask is None else float(mask.mean())
-    return _Checked(problems, share, mask is not None and is_ambiguous(item.image))
+    return _Checked(problems, share, ambiguous)
 
 
 def _gathered(problems: list[str]) -> list[str]:

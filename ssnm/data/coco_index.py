@@ -24,8 +24,9 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DataError, MissingFileError, MissingPackageError
+from ..errors import DataError, MissingFileError
 from ..files.atomic import write_atomically
+from ..files.shapes import import_mask_codec
 
 FORMAT = "ssnm-coco-seg"
 VERSION = 1
@@ -78,17 +79,6 @@ class CocoSegIndex:
         """For each category the ids of its images, ascending."""
         pair_images = np.repeat(self.image_ids, np.diff(self.pair_offsets))
         return [np.sort(pair_images[self.pair_categories == c]) for c in range(len(self.category_ids))]
-
-
-def import_mask_codec():
-    """pycocotools' mask module, which draws, joins and decodes run-length codes."""
-    try:
-        from pycocotools import mask
-    except ImportError:
-        raise MissingPackageError(
-            "COCO masks need the package pycocotools, which is not installed; run: pip install pycocotools"
-        ) from None
-    return mask
 
 
 def write_index(index: CocoSegIndex, path: str | Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError, MissingFileError
-from .coco_index import import_mask_codec
+from ..files.shapes import checked_runs, import_mask_codec
 
 AP_NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")  # COCO's order
 
@@ -35,17 +35,13 @@ def decode_mask(code: Any, where: str) -> np.ndarray:
     Raises:
         DataError: not run lengths, or such that do not add up to the size.
     """
-    if not isinstance(code, dict) or not {"size", "counts"} <= set(code):
+    if not isinstance(code, dict):
         raise DataError(f"{where}: run lengths {{size, counts}} were expected, got {str(code)[:60]}")
-    size, counts = code["size"], code["counts"]
-    if not _is_size(size):
-        raise DataError(f"{where}: size [height, width] was expected, got {str(size)[:60]}")
-    runs = _runs_of_text(counts) if isinstance(counts, (str, bytes)) else counts
-    if not isinstance(runs, list) or not all(isinstance(run, int) and run >= 0 for run in runs):
-        raise DataError(f"{where}: counts are no run lengths; write the file again")
-    if sum(runs) != size[0] * size[1]:
-        raise DataError(f"{where}: the runs add up to {sum(runs)} pixels, {size[0]} x {size[1]} = "
-                        f"{size[0] * size[1]} were expected; was the image resized?")  # fmt: skip
+    try:
+        runs = checked_runs(code)
+    except ValueError as error:
+        raise DataError(f"{where}: {error}; write the file again") from None
+    size = code["size"]
     values = np.arange(len(runs)) % 2 == 1  # runs of 0 and 1 in turn, column by column
     return np.repeat(values, runs).reshape(size[1], size[0]).T  # (W, H) -> (H, W)
 
@@ -150,28 +146,3 @@ def _box(mask: np.ndarray) -> list[float]:
         return [0.0, 0.0, 0.0, 0.0]
     x, y = float(columns[0]), float(rows[0])
     return [x, y, float(columns[-1]) + 1 - x, float(rows[-1]) + 1 - y]
-
-
-def _is_size(size: Any) -> bool:
-    sides = isinstance(size, (list, tuple)) and len(size) == 2
-    return sides and all(isinstance(s, int) and not isinstance(s, bool) and 0 < s <= 1 << 16 for s in size)
-
-
-def _runs_of_text(text: str | bytes) -> list[int] | None:
-    """Run lengths of COCO's compressed text: five bits a character, the lowest first, from the third run on as the
-    difference to the run two before. None where the text ends within a number or holds other characters."""
-    codes = np.frombuffer(text if isinstance(text, bytes) else text.encode("latin-1", "replace"), np.uint8).astype(int)
-    if ((codes < 48) | (codes > 111)).any():
-        return None
-    runs: list[int] = []
-    number, shift = 0, 0
-    for code in (codes - 48).tolist():
-        number |= (code & 31) << shift
-        shift += 5
-        if code & 32:
-            continue
-        if code & 16:
-            number -= 1 << shift
-        runs.append(number + (runs[-2] if len(runs) > 2 else 0))
-        number, shift = 0, 0
-    return None if shift else runs

@@ -9,7 +9,6 @@ ones included. On instances_train2017.json the defaults give 78 categories and 2
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -18,28 +17,51 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import ConfigError, DataError, MissingFileError
+from ..errors import ConfigError, DataError
 from ..facts import load_facts
-from ..naming import canonical_category
-from .coco_index import CocoSegIndex, import_mask_codec, offsets_of
+from ..files.shapes import drawn_codes, empty_parts, import_mask_codec
+from .coco_file import Annotations, ImageRecord, read_annotations
+from .coco_index import CocoSegIndex, offsets_of
 
 AREA_SCALES = ("auto", "none")
+AREA_FACTOR = 2.0  # a drawn area further from the stated one is said
+_COMPARED_AREA = 100.0  # pixels; below, the rounding of coordinates alone makes such factors
 Progress = Callable[[int, int], None]
 
 
-class _ImageRecord(NamedTuple):
-    file_name: str
-    height: int
-    width: int
-    area_factor: float  # annotated area -> area at the original resolution
+class _Shape(NamedTuple):
+    """One annotation that will be drawn; name: what an error calls it."""
+
+    name: str
+    segmentation: Any
+    area: float
+    crowd: bool
 
 
-@dataclass(frozen=True)
-class _Annotations:
-    categories: dict[int, str]
-    images: dict[int, _ImageRecord]
-    instances: list[dict[str, Any]]
-    sha256: str
+class _Doubts:
+    """Counts what can be drawn but may not be meant: another area than the stated one, points that enclose nothing."""
+
+    def __init__(self) -> None:
+        self.compared = self.differ = self.empty_parts = 0
+        self.first = ""
+
+    def compare(self, shape: _Shape, drawn: float) -> None:
+        if shape.crowd or max(drawn, shape.area) < _COMPARED_AREA:
+            return
+        self.compared += 1
+        if not drawn / AREA_FACTOR <= shape.area <= drawn * AREA_FACTOR:
+            self.first = self.first or f"{shape.name}: {drawn:g} pixels drawn, area {shape.area:g}"
+            self.differ += 1
+
+    def lines(self) -> list[str]:
+        found = []
+        if self.differ:
+            found.append(f"{self.differ} of {self.compared} annotations draw an area that differs from the one they "
+                         f"state by a factor of {AREA_FACTOR:g} or more; were coordinates or areas scaled? the first: "
+                         f"{self.first}")  # fmt: skip
+        if self.empty_parts:
+            found.append(f"{self.empty_parts} parts of segmentations are one or two points, which enclose nothing")
+        return found
 
 
 def build_index(
@@ -49,6 +71,7 @@ def build_index(
     min_images: int = 100,
     area_scale: str = "auto",
     progress: Progress | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> CocoSegIndex:
     """Apply the COCO-SEG rule to a COCO instance annotation file.
 
@@ -59,6 +82,7 @@ def build_index(
         area_scale: ``auto`` scales an area back to the original resolution where the image record carries
             ``orig_width`` and ``orig_height``; ``none`` takes areas as they are written.
         progress: called with (images done, images in all) while masks are drawn.
+        say: told, in one line each, what does not stop the work but may not be meant.
 
     Raises:
         MissingFileError: no such file.
@@ -67,8 +91,8 @@ def build_index(
     """
     _check_options(min_area, min_images, area_scale)
     path = Path(annotations)
-    coco = _read_annotations(path, area_scale)
-    kept = _apply_rule(coco, path, min_area, min_images)
+    coco = read_annotations(path, area_scale)
+    kept = _apply_rule(coco, min_area, min_images)
     if not kept:
         raise DataError(f"{path}: no category has {min_images} images with an instance of area > {min_area:g}; "
                         "lower --min-images or --min-area")
@@ -78,7 +102,11 @@ def build_index(
     source = {"file_name": path.name, "sha256": coco.sha256}
     del coco
     rule = {"min_area": float(min_area), "min_images": int(min_images), "area_scale": area_scale}
-    return _assemble(categories, images, kept, shapes, rule, source, progress)
+    doubts = _Doubts()
+    index = _assemble(categories, images, kept, shapes, rule, source, progress, doubts)
+    for line in doubts.lines():
+        say(line)
+    return index
 
 
 def hash_of_image_ids(image_ids: Iterable[int]) -> str:
@@ -148,98 +176,37 @@ def _check_options(min_area: float, min_images: int, area_scale: str) -> None:
         raise ConfigError(f"area_scale: one of {', '.join(AREA_SCALES)} was expected, got {area_scale!r}")
 
 
-def _read_annotations(path: Path, area_scale: str) -> _Annotations:
-    try:
-        raw = path.read_bytes()
-    except FileNotFoundError:
-        raise MissingFileError(f"{path}: no such annotation file; give COCO's instances_train2017.json or a file "
-                               "in its format") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); give a COCO instance annotation file") from None
-    sha256 = hashlib.sha256(raw).hexdigest()
-    try:
-        document = json.loads(raw)
-    except ValueError as error:
-        raise DataError(f"{path}: COCO annotations (JSON) were expected ({error}); download the file again") from None
-    del raw
-    try:
-        return _Annotations(
-            categories=_category_names(document["categories"]),
-            images=_image_records(document["images"], area_scale),
-            instances=document["annotations"],
-            sha256=sha256,
-        )
-    except KeyError as error:
-        raise DataError(f"{path}: no {error} where COCO's instance format has one; give an instance annotation "
-                        "file such as instances_train2017.json") from None
-    except (TypeError, AttributeError, _Inconsistent) as error:
-        raise DataError(f"{path}: not in COCO's instance format ({error}); mend the file") from None
-
-
-class _Inconsistent(Exception):
-    """The annotation file contradicts itself; turned into a DataError that names the file."""
-
-
-def _category_names(records: list[dict[str, Any]]) -> dict[int, str]:
-    names = {int(record["id"]): canonical_category(record["name"]) for record in records}
-    if len(names) < len(records):
-        raise _Inconsistent("a category id occurs twice")
-    twins = {name for name in names.values() if list(names.values()).count(name) > 1}
-    if twins:
-        raise _Inconsistent(f"two categories are both called {min(twins)!r}")
-    return names
-
-
-def _image_records(records: list[dict[str, Any]], area_scale: str) -> dict[int, _ImageRecord]:
-    images = {}
-    for record in records:
-        height, width = int(record["height"]), int(record["width"])
-        if height < 1 or width < 1:
-            raise _Inconsistent(f"image {record['id']} has the size {width}x{height}")
-        factor = 1.0
-        if area_scale == "auto" and "orig_width" in record and "orig_height" in record:
-            factor = record["orig_width"] * record["orig_height"] / (width * height)
-        images[int(record["id"])] = _ImageRecord(str(record["file_name"]), height, width, factor)
-    if len(images) < len(records):
-        raise _Inconsistent("an image id occurs twice")
-    return images
-
-
-def _apply_rule(coco: _Annotations, path: Path, min_area: float, min_images: int) -> dict[int, set[int]]:
+def _apply_rule(coco: Annotations, min_area: float, min_images: int) -> dict[int, set[int]]:
     """Category id -> ids of its qualifying images, for the categories that stay, by ascending id."""
     qualifying: dict[int, set[int]] = defaultdict(set)
     for instance in coco.instances:
-        try:
-            image, category = coco.images[instance["image_id"]], instance["category_id"]
-            if not instance.get("iscrowd", 0) and instance["area"] * image.area_factor > min_area:
-                qualifying[category].add(instance["image_id"])
-        except (KeyError, TypeError, AttributeError) as error:
-            raise DataError(f"{path}: an annotation lacks a field or names an image that is not listed "
-                            f"({type(error).__name__}: {error}); give a complete COCO instance file") from None
-    unknown = qualifying.keys() - coco.categories.keys()
-    if unknown:
-        raise DataError(f"{path}: annotations of category {min(unknown)}, which the file does not list; mend the file")
+        if not instance.get("iscrowd", 0):
+            area = instance["area"] * coco.images[instance["image_id"]].area_factor
+            if area > min_area:
+                qualifying[instance["category_id"]].add(instance["image_id"])
     return {c: qualifying[c] for c in sorted(qualifying) if len(qualifying[c]) >= min_images}
 
 
-def _shapes_of_pairs(coco: _Annotations, kept: dict[int, set[int]]) -> dict[tuple[int, int], list[Any]]:
-    """(image id, category id) -> the segmentations of all its annotations, for the kept pairs."""
-    shapes: dict[tuple[int, int], list[Any]] = defaultdict(list)
+def _shapes_of_pairs(coco: Annotations, kept: dict[int, set[int]]) -> dict[tuple[int, int], list[_Shape]]:
+    """(image id, category id) -> the shapes of all its annotations, for the kept pairs."""
+    shapes: dict[tuple[int, int], list[_Shape]] = defaultdict(list)
     for instance in coco.instances:
-        image_id, category = instance["image_id"], instance["category_id"]
-        if image_id in kept.get(category, ()):
-            shapes[image_id, category].append(instance.get("segmentation"))
+        pair = instance["image_id"], instance["category_id"]
+        if pair[0] in kept.get(pair[1], ()):
+            crowd = bool(instance.get("iscrowd", 0))
+            shapes[pair].append(_Shape(coco.name_of(instance), instance.get("segmentation"), instance["area"], crowd))
     return shapes
 
 
 def _assemble(
     categories: dict[int, str],
-    images: dict[int, _ImageRecord],
+    images: dict[int, ImageRecord],
     kept: dict[int, set[int]],
-    shapes: dict[tuple[int, int], list[Any]],
+    shapes: dict[tuple[int, int], list[_Shape]],
     rule: dict[str, Any],
     source: dict[str, Any],
     progress: Progress | None,
+    doubts: _Doubts,
 ) -> CocoSegIndex:
     image_ids = sorted(set().union(*kept.values()))
     per_image, pair_categories, codes = [], [], []
@@ -247,7 +214,8 @@ def _assemble(
         present = [(position, c) for position, c in enumerate(kept) if image_id in kept[c]]
         for position, category in present:
             pair_categories.append(position)
-            codes.append(_draw(shapes.pop((image_id, category)), images[image_id], image_id, categories[category]))
+            found = shapes.pop((image_id, category))
+            codes.append(_draw(found, images[image_id], image_id, categories[category], doubts))
         per_image.append(len(present))
         if progress and (done + 1) % 1000 == 0:
             progress(done + 1, len(image_ids))
@@ -266,29 +234,21 @@ def _assemble(
     )
 
 
-def _draw(segmentations: list[Any], image: _ImageRecord, image_id: int, category: str) -> bytes:
+def _draw(
+    shapes: list[_Shape], image: ImageRecord, image_id: int, category: str, doubts: _Doubts
+) -> bytes:
     """The union of one category's annotations in one image, as a compressed run-length code."""
-    mask_codec = import_mask_codec()
-    where = f"image {image_id} ({image.file_name}), category {category!r}"
+    codec = import_mask_codec()
+    size = (image.height, image.width)
     drawn: list[dict[str, Any]] = []
-    for segmentation in segmentations:
-        try:
-            drawn += _run_lengths(segmentation, image, mask_codec)
-        except (TypeError, ValueError, KeyError) as error:
-            raise DataError(f"{where}: a segmentation cannot be drawn ({error}); mend the annotation") from None
-    union = mask_codec.merge(drawn) if drawn else None
-    if union is None or mask_codec.area(union) == 0:
-        raise DataError(f"{where}: an area but not one drawn pixel; give annotations with segmentations, not boxes")
+    for shape in shapes:
+        codes = drawn_codes(shape.segmentation, size, shape.name, shape.area)
+        if codes:
+            doubts.compare(shape, float(codec.area(codec.merge(codes))))
+        doubts.empty_parts += empty_parts(shape.segmentation)
+        drawn += codes
+    union = codec.merge(drawn) if drawn else None
+    if union is None or codec.area(union) == 0:
+        raise DataError(f"image {image_id} ({image.file_name}), category {category!r}: an area but not one drawn pixel;"
+                        " give annotations with segmentations, not boxes")  # fmt: skip
     return union["counts"]
-
-
-def _run_lengths(segmentation: Any, image: _ImageRecord, mask_codec) -> list[dict[str, Any]]:
-    if not segmentation:
-        return []
-    if isinstance(segmentation, dict):  # a crowd region: run lengths, plain or compressed
-        if list(segmentation["size"]) != [image.height, image.width]:
-            raise ValueError(f"size {segmentation['size']}, [{image.height}, {image.width}] was expected")
-        return [mask_codec.frPyObjects(segmentation, image.height, image.width)]
-    # Fewer than three points enclose nothing, and pycocotools would read four numbers as a box.
-    polygons = [polygon for polygon in segmentation if len(polygon) >= 6]
-    return mask_codec.frPyObjects(polygons, image.height, image.width) if polygons else []

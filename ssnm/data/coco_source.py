@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image
 
 from ..errors import DataError, MissingFileError
-from ..files.images import RGBImage, open_image, to_rgb
+from ..files.images import AMBIGUOUS, RGBImage, load_rgb, same_aspect
 from .coco_index import CocoSegIndex, read_index
 from .records import Item, Sample
 from .resizing import resize_image, resize_mask
-
-# Shrunken copies of the images round their sides: sizes agree if their aspects do, within this share.
-ASPECT_TOLERANCE = 0.03
 
 
 class CocoSegSource:
@@ -76,14 +73,13 @@ class CocoSegSource:
 
     def _read_image(self, index: int) -> RGBImage:
         path = self._root / self._index.file_names[index]
-        image = open_image(path)
         annotated = (int(self._index.sizes[index, 0]), int(self._index.sizes[index, 1]))
-        if _same_aspect((image.height, image.width), annotated):
-            _ignore_rotation(image)
-        rgb = to_rgb(image, name=str(path))
-        if not _same_aspect(rgb.size, annotated):
+        rgb = load_rgb(path, fits=annotated)
+        if not same_aspect(rgb.size, annotated):
             raise DataError(f"{path}: {rgb.size[1]}x{rgb.size[0]} pixels, but its annotations are for "
                             f"{annotated[1]}x{annotated[0]}; put the image that was annotated there")
+        if rgb.ambiguous:
+            warnings.warn(f"{path}: {AMBIGUOUS}", stacklevel=2)
         return rgb
 
 
@@ -103,15 +99,3 @@ class _Items(Sequence):
         position = range(len(self))[position]
         name = self._index.file_names[position]
         return Item(name=name, image=self._root / name, categories=self._index.categories_of(position))
-
-
-def _same_aspect(first: tuple[int, int], second: tuple[int, int]) -> bool:
-    if first == second:
-        return True
-    ratio = (first[0] * second[1]) / (first[1] * second[0])
-    return abs(ratio - 1) <= ASPECT_TOLERANCE
-
-
-def _ignore_rotation(image: Image.Image) -> None:
-    """Keep the stored orientation: COCO's coordinates count stored pixels, whatever the EXIF tag says."""
-    image.getexif()[ExifTags.Base.Orientation] = 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from ..errors import DataError, MissingFileError
 from ..files.ids import VOID
-from ..files.images import load_rgb
+from ..files.images import AMBIGUOUS, load_rgb
 from ..files.listing import images_by_stem, shorten
 from ..files.masks import read_binary, read_ids
 from ..naming import canonical_category
@@ -186,6 +187,8 @@ def _by_photograph(images: Sequence[TestImage]) -> list[list[TestImage]]:
 def _sample(item: Item, masks: list[np.ndarray], void: np.ndarray, path: Path, size: tuple[int, int]) -> Sample:
     """Image, masks (each (H0, W0) bool) and void, brought to `size`."""
     image = load_rgb(item.image, fits=void.shape)
+    if image.ambiguous:
+        warnings.warn(f"{item.image}: {AMBIGUOUS}", stacklevel=2)
     if image.size != void.shape:
         raise DataError(
             f"{path}: mask of {void.shape[1]}x{void.shape[0]} for an image of {image.size[1]}x{image.size[0]} "

@@ -6,7 +6,7 @@ file says. Masks: :mod:`ssnm.files.masks`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,15 +28,18 @@ _UPRIGHT = {
 }  # EXIF orientation -> what turns the stored picture upright
 _SIDEWAYS = (5, 6, 7, 8)  # orientations that swap width and height
 ASPECT_TOLERANCE = 0.03
+AMBIGUOUS = "EXIF turns this photograph and its mask fits either way; the upright picture is taken"
 
 
 @dataclass(frozen=True)
 class RGBImage:
-    """An image as the models want it. ``array``: (H, W, 3) uint8 RGB; ``grey``: the file had no colour."""
+    """An image as the models want it. ``array``: (H, W, 3) uint8 RGB; ``grey``: the file had no colour; ``ambiguous``:
+    it was turned upright by its EXIF tag, and a mask of its size may have been drawn before that."""
 
     array: np.ndarray
     grey: bool
     name: str = ""
+    ambiguous: bool = False
 
     @property
     def size(self) -> tuple[int, int]:
@@ -105,26 +108,14 @@ def load_rgb(path: str | Path, fits: tuple[int, int] | None = None) -> RGBImage:
 
     fits: (height, width) of its mask or annotations. Where the EXIF tag turns the picture and only the stored pixels
         have that aspect, they are what was annotated, and are not turned. Where both have it, the upright picture is
-        taken; :func:`is_ambiguous` tells.
+        taken, and the result is ``ambiguous``.
     """
     image = open_image(path)
-    stored = (image.height, image.width)
-    turned = stored[::-1] if orientation(image) in _SIDEWAYS else stored
-    upright = fits is None or not same_aspect(stored, fits) or same_aspect(turned, fits)
-    return to_rgb(image, name=str(path), upright=upright)
-
-
-def is_ambiguous(path: str | Path) -> bool:
-    """Whether EXIF turns the photograph without changing its size, so that a mask may have been drawn either way.
-
-    Only the header is read. A file that cannot be opened is not ambiguous.
-    """
-    try:
-        with Image.open(path) as image:
-            tag = orientation(image)
-            return tag != 1 and (tag not in _SIDEWAYS or image.width == image.height)
-    except Exception:
-        return False
+    tag, stored = orientation(image), (image.height, image.width)
+    turned = stored[::-1] if tag in _SIDEWAYS else stored
+    fit = fits is not None and same_aspect(stored, fits), fits is None or same_aspect(turned, fits)
+    rgb = to_rgb(image, name=str(path), upright=fit != (True, False))
+    return replace(rgb, ambiguous=tag != 1 and fit == (True, True))
 
 
 def same_aspect(first: tuple[int, int], second: tuple[int, int]) -> bool:

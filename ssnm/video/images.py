@@ -5,7 +5,6 @@ COCO's instance annotations, PASCAL VOC's layout, and processed folders with or 
 
 from __future__ import annotations
 
-import json
 import os
 from collections import defaultdict
 from collections.abc import Sequence
@@ -15,12 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.coco_index import import_mask_codec
-from ..errors import DataError, MissingFileError
+from ..data.coco_file import read_annotations
+from ..errors import MissingFileError
 from ..files.components import component_masks
 from ..files.ids import VOID
 from ..files.listing import images_by_stem, list_folders, shorten
 from ..files.masks import read_binary, read_ids
+from ..files.shapes import draw
 from .tracks import PackedMask, StillTrack, require_tracks
 
 
@@ -38,44 +38,27 @@ def coco_tracks(annotations: Sequence[Path], images: Path, min_area: float) -> l
 
 
 def _coco_file(path: Path, images: Path, min_area: float) -> list[StillTrack]:
-    if not path.is_file():
-        raise MissingFileError(f"{path}: no such file of annotations; wanted instances_*.json of COCO")
-    try:
-        content = json.loads(path.read_bytes())
-        known = {record["id"]: record for record in content["images"]}
-        by_image = defaultdict(list)
-        for annotation in content["annotations"]:
-            record = known[annotation["image_id"]]
-            large = annotation["area"] > min_area * record["height"] * record["width"]
-            if large and not annotation.get("iscrowd", 0):
-                by_image[annotation["image_id"]].append(annotation)
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: not COCO's instance annotations ({error!r}); wanted images and annotations with "
-                        "image_id, area and segmentation") from None  # fmt: skip
+    coco = read_annotations(path)
+    by_image = defaultdict(list)
+    for annotation in coco.instances:
+        record = coco.images[annotation["image_id"]]
+        large = annotation["area"] > min_area * record.height * record.width
+        if large and not annotation.get("iscrowd", 0):
+            by_image[annotation["image_id"]].append(annotation)
     present = set(os.listdir(images)) if images.is_dir() else set()
-    missing = [known[i]["file_name"] for i in by_image if known[i]["file_name"] not in present]
+    missing = [coco.images[i].file_name for i in by_image if coco.images[i].file_name not in present]
     if missing:
         raise MissingFileError(f"{images}: {len(missing)} of {len(by_image)} images of {path.name} are missing: "
                                f"{shorten(missing)}")  # fmt: skip
-    return [
-        StillTrack(f"{Path(known[i]['file_name']).stem}/{annotation['id']}", Path(known[i]["file_name"]).stem,
-                   images / known[i]["file_name"],
-                   partial(_drawn, annotation["segmentation"], known[i]["height"], known[i]["width"]))
-        for i in sorted(by_image) for annotation in by_image[i]
-    ]  # fmt: skip
-
-
-def _drawn(segmentation: list | dict, height: int, width: int) -> np.ndarray:
-    """Polygons or run lengths -> (H, W) bool."""
-    codec = import_mask_codec()
-    if isinstance(segmentation, dict):
-        counts = segmentation["counts"]
-        code = codec.frPyObjects(segmentation, height, width) if isinstance(counts, list) else segmentation
-        return codec.decode(code).astype(bool)
-    polygons = [polygon for polygon in segmentation if len(polygon) >= 6]  # fewer than three points enclose nothing
-    if not polygons:
-        return np.zeros((height, width), bool)
-    return codec.decode(codec.merge(codec.frPyObjects(polygons, height, width))).astype(bool)
+    tracks = []
+    for i in sorted(by_image):
+        record = coco.images[i]
+        for annotation in by_image[i]:
+            read = partial(draw, annotation.get("segmentation"), (record.height, record.width),
+                           coco.name_of(annotation), annotation["area"])  # fmt: skip
+            stem = Path(record.file_name).stem
+            tracks.append(StillTrack(f"{stem}/{annotation.get('id')}", stem, images / record.file_name, read))
+    return tracks
 
 
 def voc_tracks(root: Path, image_list: str | None, min_area: float) -> list[StillTrack]:

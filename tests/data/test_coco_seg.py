@@ -172,14 +172,15 @@ def test_a_write_that_fails_leaves_the_old_index_and_no_litter(write, tmp_path, 
     "change, message",
     [
         (lambda d: d.pop("annotations"), "annotations"),
-        (lambda d: d["annotations"][0].pop("area"), "lacks a field"),
+        (lambda d: d["annotations"][0].pop("area"), "has no area"),
         (lambda d: d["annotations"][0].update(image_id=99), "not listed"),
         (lambda d: d["annotations"][0].update(category_id=99), "category 99"),
         (lambda d: d["annotations"][0].update(segmentation=[]), "not one drawn pixel"),
-        (lambda d: d["annotations"][0].update(segmentation={"size": [9, 9], "counts": [81]}), "cannot be drawn"),
-        (lambda d: d["images"].append(image(1)), "image id occurs twice"),
+        (lambda d: d["annotations"][0].update(segmentation={"size": [9, 9], "counts": [81]}), "of size .9, 9."),
+        (lambda d: d["images"].append(image(1)), "image id 1 occurs twice"),
         (lambda d: d["images"][0].update(width=0), "size 0x80"),
-        (lambda d: d["categories"].append({"id": 64, "name": "couch"}), "'couch'"),
+        (lambda d: (d["categories"].append({"id": 164, "name": "couch"}),
+                    d["annotations"].extend([instance(1, 63, 0, 0, 9, 9), instance(1, 164, 0, 0, 9, 9)])), "'couch'"),
         (lambda d: d["annotations"].clear(), "no category has 1 images"),
     ],
 )
@@ -339,3 +340,42 @@ def test_real_annotations_give_the_pairs_of_a_literal_reading_of_the_rule(mini):
 def test_leaving_areas_unscaled_loses_images_of_the_shrunken_set(mini):
     unscaled = build_index(mini[0], min_images=1, area_scale="none")
     assert 0 < unscaled.num_pairs < mini[1].num_pairs and unscaled.rule["area_scale"] == "none"
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda d: d.update(annotations=None), "annotations must be a list, got null"),
+        (lambda d: d.update(images={}), "images must be a list, got dict"),
+        (lambda d: d["annotations"].append(None), "annotations number 1 must be a mapping"),
+        (lambda d: d["images"][0].update(id="1"), 'image number 0 has the id "1", a whole number'),
+        (lambda d: d["annotations"][0].update(image_id="1"), 'annotation number 0 has the image_id "1"'),
+        (lambda d: d["annotations"][0].update(category_id=None), "has the category_id null"),
+        (lambda d: d["annotations"][0].update(area=float("nan")), "the area NaN"),
+        (lambda d: d["annotations"][0].update(area=-5), "the area -5"),
+        (lambda d: d["images"][0].update(height="80"), 'has the height "80"'),
+        (lambda d: d["images"][0].pop("file_name"), "image 1 has no file_name"),
+    ],
+)
+def test_every_record_of_a_file_is_looked_at(tmp_path, change, message):
+    document = {"images": [image(1)], "annotations": [instance(1, 1, 0, 0, 70, 70)], "categories": list(CATEGORIES)}
+    change(document)
+    path = tmp_path / "instances.json"
+    path.write_text(json.dumps(document))
+    with pytest.raises(DataError, match=f"instances.json.*{message}") as caught:
+        build_index(path, min_images=1)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_twin_category_that_nothing_uses_does_not_matter(write):
+    path = write([image(1)], [instance(1, 1, 0, 0, 70, 70)], [*CATEGORIES, {"id": 0, "name": "person"}])
+    assert build_index(path, min_images=1).category_names == ("person",)
+
+
+def test_drawn_areas_that_differ_from_the_stated_ones_are_said(write):
+    said = []
+    wrong = instance(2, 1, 0, 0, 20, 20, id=6, area=6400)
+    path = write([image(1), image(2)], [instance(1, 1, 0, 0, 70, 70, id=5), wrong])
+    build_index(path, min_images=1, say=said.append)
+    assert len(said) == 1 and said[0].startswith("1 of 2 annotations draw an area") and "annotation 6" in said[0]
+    assert "400 pixels drawn, area 6400" in said[0]

@@ -1,5 +1,7 @@
 """Any image becomes upright 8-bit RGB, any mask file a boolean mask, by one rule."""
 
+import struct
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -186,3 +188,86 @@ def test_an_image_beyond_pillows_limit_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(DataError, match="a.png: cannot be decoded"):
         open_image(path)
+
+
+# Wide values
+
+
+@pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan, -3.4e38])
+def test_values_that_are_not_there_do_not_hide_the_others(tmp_path, bad):
+    values = RAMP.astype(np.float32) * 4
+    values[0, 0] = bad
+    image = load_rgb(saved(tmp_path / "a.tif", Image.fromarray(values)))
+    assert np.array_equal(image.array[1:, :, 0], RAMP[1:]) and image.array[0, 0, 0] == 0
+
+
+def test_a_declared_no_data_value_is_left_out_of_the_range(tmp_path):
+    values = RAMP.astype(np.float32) * 4
+    values[0] = -9999
+    tags = {42113: "-9999"}
+    image = load_rgb(saved(tmp_path / "a.tif", Image.fromarray(values), tiffinfo=tags))
+    assert np.array_equal(image.array[1:, :, 0], RAMP[1:])
+
+
+@pytest.mark.parametrize("scale, shift", [(2**22, 0), (1000, -70000), (257, 0), (1, 0)])
+def test_32_bit_integers_fill_the_range(tmp_path, scale, shift):
+    image = load_rgb(saved(tmp_path / "a.tif", Image.fromarray(RAMP.astype(np.int32) * scale + shift)))
+    assert np.abs(image.array[..., 0].astype(int) - RAMP).max() <= 1
+
+
+def test_an_image_without_one_finite_value_is_refused(tmp_path):
+    with pytest.raises(DataError, match="a.tif: no pixel holds a finite value"):
+        load_rgb(saved(tmp_path / "a.tif", Image.fromarray(np.full((3, 3), np.nan, np.float32))))
+
+
+# EXIF that a mask has to agree with
+
+
+def exif_file(path, size, tag):
+    exif = Image.Exif()
+    exif[ROTATED] = tag
+    return saved(path, Image.fromarray(np.arange(size[0] * size[1] * 3, dtype=np.uint8).reshape(*size, 3)), exif=exif)
+
+
+@pytest.mark.parametrize(
+    "size, tag, fits, wanted, ambiguous",
+    [
+        ((4, 6), 6, None, (6, 4), False),
+        ((4, 6), 6, (6, 4), (6, 4), False),
+        ((4, 6), 6, (4, 6), (4, 6), False),
+        ((4, 6), 6, (40, 60), (4, 6), False),
+        ((4, 6), 3, (4, 6), (4, 6), True),
+        ((4, 4), 6, (4, 4), (4, 4), True),
+        ((4, 6), 1, (4, 6), (4, 6), False),
+    ],
+)
+def test_the_orientation_is_the_one_whose_size_fits(tmp_path, size, tag, fits, wanted, ambiguous):
+    path = exif_file(tmp_path / "a.png", size, tag)
+    image = load_rgb(path, fits)
+    assert image.size == wanted and image.ambiguous == ambiguous
+    turned = wanted != size or ambiguous
+    assert np.array_equal(image.array, np.array(Image.open(path).convert("RGB"))) != turned
+
+
+def test_an_exif_block_that_cannot_be_read_leaves_the_picture_as_stored(tmp_path, monkeypatch):
+
+
+    def damaged(self):
+        raise struct.error("unpack requires a buffer of 4 bytes")
+
+    path = exif_file(tmp_path / "a.png", (4, 6), 6)
+    monkeypatch.setattr(Image.Image, "getexif", damaged)
+    assert load_rgb(path).size == (4, 6)
+
+
+@pytest.mark.parametrize("error", [struct.error("x"), TypeError("x"), KeyError(3), IndexError(), ZeroDivisionError()])
+def test_whatever_a_decoder_stumbles_over_is_one_line(tmp_path, monkeypatch, error):
+    path = saved(tmp_path / "a.png", Image.fromarray(RAMP))
+
+    def stumble(self, *_):
+        raise error
+
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", stumble)
+    with pytest.raises(DataError, match="a.png: cannot be decoded") as caught:
+        load_rgb(path)
+    assert "\n" not in str(caught.value)

@@ -74,7 +74,7 @@ def test_missing_proposals_are_said_before_anything_is_computed(tmp_path):
     "entries, words",
     [
         ([{"segmentation": [[1, 2, 3, 4, 5, 6]]}], "polygons"),
-        ([{"segmentation": {"size": [2, 2], "counts": [1, 2]}}], "add up to 3"),
+        ([{"segmentation": {"size": [2, 2], "counts": [1, 2]}}], "sum to 3"),
         ([{"segmentation": {"size": [2, 2], "counts": "zz~"}}], "no run lengths"),
         (["dog"], "run lengths"),
         ([{"segmentation": np.ones((2, 2))}, {"segmentation": np.ones((3, 2))}], "must agree"),

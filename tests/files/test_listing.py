@@ -1,0 +1,39 @@
+"""Every file of a folder is used or named; names that look alike are alike."""
+
+import unicodedata
+
+import numpy as np
+import pytest
+from PIL import Image, features
+
+from ssnm.errors import DataError
+from ssnm.files.listing import images_by_stem, left_out, list_images
+
+PICTURE = Image.fromarray(np.zeros((4, 6, 3), np.uint8))
+
+
+@pytest.mark.parametrize("name, format", [("a.jfif", "JPEG"), ("a.jpe", "JPEG"), ("a.JPG", "JPEG"), ("a.webp", "WEBP"),
+                                          ("a.avif", "AVIF"), ("a.jp2", "JPEG2000"), ("a.tga", "TGA"),
+                                          ("a.pnm", "PPM")])  # fmt: skip
+def test_every_format_that_pillow_reads_is_used(tmp_path, name, format):
+    if format == "AVIF" and not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    PICTURE.save(tmp_path / name, format)
+    assert [p.name for p in list_images(tmp_path)] == [name] and left_out([tmp_path]) == ""
+
+
+def test_files_that_are_no_images_are_counted_by_kind_with_a_way_out(tmp_path):
+    for name in ("a.heic", "b.HEIC", "c.txt", ".hidden", "README", "d.eps", "e.jpg"):
+        (tmp_path / name).touch()
+    line = left_out([tmp_path])
+    assert line.startswith("5 files left out: 2 .heic (pip install -e")
+    assert "1 .txt" in line and "1 readme" in line.lower() and "1 .eps" in line and "hidden" not in line
+    assert left_out([]) == ""
+
+
+def test_two_forms_of_one_name_are_one_stem(tmp_path):
+    PICTURE.save(tmp_path / (unicodedata.normalize("NFD", "café") + ".png"))
+    assert list(images_by_stem(tmp_path)) == [unicodedata.normalize("NFC", "café")]
+    PICTURE.save(tmp_path / (unicodedata.normalize("NFC", "café") + ".jpg"))
+    with pytest.raises(DataError, match="share one stem"):
+        images_by_stem(tmp_path)
