@@ -8,10 +8,11 @@
 import importlib
 
 __version__ = "0.2.0"
-__all__ = ["CoSegmenter", "Segmentation", "from_pretrained"]
+__all__ = ["CoSegmenter", "Segmentation", "VideoSegmenter", "from_pretrained"]
 _HOMES = {
     "CoSegmenter": ".coseg.segmenter",
     "Segmentation": ".coseg.segmentation",
+    "VideoSegmenter": ".video.segmenter",
     "from_pretrained": ".pretrained",
 }
 

@@ -62,14 +62,14 @@ def find_truth(root: str | Path, split: str | None = None) -> TruthFolders:
     root = Path(root)
     if not root.is_dir():
         raise MissingFileError(f"{root}: no such folder; true masks DIR/SEQ/FRAME.png or a DAVIS root were expected")
-    annotations = _davis_annotations(root)
-    if annotations is not None:
-        return _davis_split(root, annotations, split or DEFAULT_SPLIT)
+    if (root / "ImageSets").is_dir() and (root / "Annotations").is_dir():
+        return _davis_split(root, _annotations(root), split or DEFAULT_SPLIT)
     if split is not None:
         raise ConfigError(f"--split {split}: {root} is no DAVIS root (ImageSets/ and Annotations/); leave it out")
-    for name, layout in (("Labels", "youtube_objects"), ("Annotations", "folders")):
-        if (root / name).is_dir():
-            return TruthFolders(_folders(root / name), layout)
+    if (root / "Labels").is_dir():
+        return TruthFolders(_folders(root / "Labels"), "youtube_objects")
+    if (root / "Annotations").is_dir():
+        return TruthFolders(_folders(_annotations(root)), "folders")
     if images_by_stem(root):
         return TruthFolders({root.resolve().name: root}, "frames")
     return TruthFolders(_folders(root), "folders")
@@ -114,12 +114,10 @@ def _folders(root: Path) -> dict[str, Path]:
     return folders
 
 
-def _davis_annotations(root: Path) -> Path | None:
-    """Where the sequences of a DAVIS root lie, None if it is none."""
-    if not (root / "ImageSets").is_dir():
-        return None
-    places = (root / "Annotations" / "480p", root / "Annotations" / "Full-Resolution", root / "Annotations")
-    return next((p for p in places if p.is_dir()), None)
+def _annotations(root: Path) -> Path:
+    """Where the sequences of a root lie: DAVIS has a folder per resolution."""
+    places = (root / "Annotations" / "480p", root / "Annotations" / "Full-Resolution")
+    return next((p for p in places if p.is_dir()), root / "Annotations")
 
 
 def _davis_split(root: Path, annotations: Path, split: str) -> TruthFolders:

@@ -1,6 +1,7 @@
 """``ssnm score --task video``: folders, protocols, errors, files; golden numbers of the authors' davis_eval."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -193,6 +194,13 @@ def test_the_split_of_a_davis_root_names_the_sequences(videos, davis_root):
         keys("val")
     with pytest.raises(MissingFileError, match="no split 'test'"):
         keys("test")
+
+
+def test_a_davis_root_without_lists_is_all_its_sequences(videos, davis_root):
+    shutil.rmtree(davis_root / "ImageSets")
+    assert len(score_videos(videos / "pred", davis_root).objects) == 3
+    with pytest.raises(ConfigError, match="no DAVIS root"):
+        score_videos(videos / "pred", davis_root, split="val")
 
 
 def test_davis_2016_makes_one_object_of_all_ids(videos, davis_root):
