@@ -24,7 +24,7 @@ LOG_SIDE = (3.73, 1.16)  # log of sqrt(area): 41 % of instances below 32^2 px, 3
 OPEN_SOURCE = """
 import resource, sys, time
 from pathlib import Path
-from ssnm.data.coco_source import CocoSegSource
+from ssnm.data.coco import CocoSegSource
 from ssnm.data.coco_index import read_index
 
 def resident():

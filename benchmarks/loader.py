@@ -29,14 +29,13 @@ from ssnm.coseg.groups import GroupDataset, collate_groups
 from ssnm.coseg.pool import ImagePool
 from ssnm.coseg.sampler import GroupDrawer, StepSampler
 from ssnm.data.augment import Augmentation
+from ssnm.data.coco import CocoSegSource
 from ssnm.data.coco_index import write_index
 from ssnm.data.coco_seg import build_index
-from ssnm.data.coco_source import CocoSegSource
 from ssnm.data.folders import ProcessedSource
 from ssnm.data.procedural import write_procedural
 from ssnm.data.records import Source
-from ssnm.data.store import StoreSource
-from ssnm.data.store_writer import write_store
+from ssnm.data.store import StoreSource, write_store
 from ssnm.metrics.tables import text_table
 
 GROUPS, GROUP_SIZE = 4, 5  # images of a step: 4 x 5, as in the paper
@@ -70,7 +69,7 @@ def measure(
         "data": files.name if data is None else data.name,
         "images": report.images,
         "size": size,
-        "store_mb": (report.image_bytes + report.mask_bytes) / 1e6,
+        "store_mb": report.num_bytes / 1e6,
         "written_per_second": written,
         "machine": machine(),
         "rows": rows,

@@ -1,7 +1,7 @@
 """``ssnm datasets cache``: decode, rasterise and resize the training images of a config once, into a store.
 
 Each source of the config becomes a store in DIR/<name of the source>. Running the same command again finishes an
-interrupted run, repairs what does not fit its checksum, and tries unreadable images anew.
+interrupted run and tries unreadable images anew.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
+from ..files.progress import progress_bar
 from ..methods import load_config
 
 _SHOWN = 10
@@ -43,16 +44,14 @@ def run(args: argparse.Namespace) -> int:
     if args.verify:
         return max(_verify(root) for root in stores)
     from ..coseg.build import build_file_source
-    from ..data.store_writer import write_store
+    from ..data.store import write_store
 
     size = config.data.size if args.size is None else args.size
     for number, (section, root) in enumerate(zip(config.data.sources, stores)):
         source = build_file_source(section, config.data)
-        done = write_store(source, root, (size, size), args.workers or config.data.workers, progress=_progress(root))
-        print(
-            f"{root}: {done.images} images of {size}x{size}, {done.image_bytes / 1e6:.1f} MB + masks "
-            f"{done.mask_bytes / 1e6:.1f} MB; {done.written} chunks written, {done.kept} were there already"
-        )
+        done = write_store(source, root, (size, size), args.workers or config.data.workers, progress_bar(str(root)))
+        print(f"{root}: {done.images} images of {size}x{size}, {done.num_bytes / 1e6:.1f} MB; {done.written} written, "
+              f"{done.images - done.written} were there already")  # fmt: skip
         _warn(done.bad)
         print(f"train from it with: --set data.sources.{number}.store={root.resolve()} data.size={size}")
     return 0
@@ -70,10 +69,10 @@ def _folders(config: Any, out: Path) -> list[Path]:
 def _verify(root: Path) -> int:
     from ..data.store import verify_store
 
-    problems = verify_store(root, progress=_progress(root))
+    problems = verify_store(root)
     for problem in problems:
         print(f"wrong: {root}: {problem}")
-    print(f"{root}: " + (f"{len(problems)} chunks to write again" if problems else "every byte fits its checksum"))
+    print(f"{root}: " + ("not to be used" if problems else "every byte fits its checksum"))
     return 1 if problems else 0
 
 
@@ -83,15 +82,3 @@ def _warn(bad: dict[str, str]) -> None:
     if bad:
         print(f"warning: {len(bad)} images cannot be read; training replaces them, see data.max_bad_images; mend them "
               "and run this again", file=sys.stderr)  # fmt: skip
-
-
-def _progress(root: Path):
-    """A counter on the terminal; none where the output goes to a file."""
-    if not sys.stderr.isatty():
-        return None
-
-    def show(done: int, total: int) -> None:
-        end = "\n" if done == total else ""
-        print(f"\r{root}: chunk {done} of {total}", end=end, file=sys.stderr, flush=True)
-
-    return show

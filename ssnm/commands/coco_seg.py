@@ -10,6 +10,7 @@ from pathlib import Path
 from ..data.coco_index import CocoSegIndex, read_index, write_index
 from ..data.coco_seg import AREA_SCALES, build_index, verify
 from ..errors import ConfigError
+from ..files.progress import progress_bar
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -75,7 +76,7 @@ def _build(args: argparse.Namespace) -> CocoSegIndex:
         min_area=args.min_area,
         min_images=args.min_images,
         area_scale=args.area_scale,
-        progress=_print_progress if sys.stderr.isatty() else None,
+        progress=progress_bar("drawing masks"),
         say=lambda line: print(f"warning: {line}", file=sys.stderr),
     )
     write_index(index, args.out)
@@ -89,7 +90,3 @@ def _summary(index: CocoSegIndex, path: Path) -> str:
         f"{path}: {len(index.category_ids)} categories, {index.num_pairs} (category, image) pairs, "
         f"{index.num_images} images, {megabytes:.1f} MB"
     )
-
-
-def _print_progress(done: int, total: int) -> None:
-    print(f"\rdrawing masks: {done} of {total} images", end="\n" if done + 1000 > total else "", file=sys.stderr)

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import ConfigError, MissingFileError
+from ..files.progress import progress_bar
 from . import cache, coco_seg, instance_sets
 
 COCO_SEG = "coco_seg"
@@ -69,7 +69,7 @@ def _prepare(args: argparse.Namespace) -> int:
     from ..data.prepare import prepare_test_set
 
     done = prepare_test_set(
-        args.name, args.raw, args.root, args.image_list, _group_names(args.groups), progress=_progress("prepared")
+        args.name, args.raw, args.root, args.image_list, _group_names(args.groups), progress=progress_bar("prepared")
     )
     for category, count in done.counts.items():
         print(f"{category:<14} {count:>5}")
@@ -83,7 +83,7 @@ def _prepare(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> int:
     from ..data.check import check_test_set
 
-    report = check_test_set(args.name, args.root, progress=_progress("checked"))
+    report = check_test_set(args.name, args.root, progress=progress_bar("checked"))
     print(report.table())
     for note in (*report.notes, *report.doubts):
         print(f"note: {note}")
@@ -126,15 +126,3 @@ def _group_names(entries: list[str]) -> dict[str, str]:
             raise ConfigError(f"--group {entry}: NAME=FOLDER was expected, such as elephant=Elephants-safari")
         names[group] = folder
     return names
-
-
-def _progress(verb: str) -> Callable[[int, int], None] | None:
-    """A counter on the terminal; none where the output goes to a file."""
-    if not sys.stderr.isatty():
-        return None
-
-    def show(done: int, total: int) -> None:
-        if done % 20 == 0 or done == total:
-            print(f"\r{verb} {done} of {total}", end="\n" if done == total else "", file=sys.stderr, flush=True)
-
-    return show

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError, MissingFileError
+from ..files.progress import progress_bar
 from ..metrics import FolderScores, ImageScore, binarize
 from ..metrics.maps import read_map
 from ..metrics.protocol import AVERAGE_NAMES
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: a folder or file is missing or is not what it should be.
     """
-    path = write_report(args.folder, args.against, args.out, args.data, _progress())
+    path = write_report(args.folder, args.against, args.out, args.data, progress_bar("page"))
     print(f"report: {path} ({path.stat().st_size / 1e6:.1f} MB)")
     return 0
 
@@ -215,15 +215,3 @@ def _notes(results: list[Results], keys: list[str]) -> tuple[str, ...]:
         if left := len(r.images) - len(keys):
             notes.append(f"{left} images of {r.name} are not in the other run and are left out; the scores count them")
     return tuple(notes)
-
-
-def _progress() -> Callable[[int, int], None]:
-    """A counter on the terminal; none where the output goes to a file."""
-    if not sys.stderr.isatty():
-        return lambda done, total: None
-
-    def show(done: int, total: int) -> None:
-        if done % 20 == 0 or done == total:
-            print(f"\r{done} of {total} images", end="\n" if done == total else "", file=sys.stderr, flush=True)
-
-    return show

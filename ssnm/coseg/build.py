@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
-import signal
 from dataclasses import replace
 from functools import partial
 from typing import Any, Callable, Iterable
@@ -16,7 +14,7 @@ from torch.utils.data import DataLoader
 from ..config.loading import resolve
 from ..config.sources import SourceConfig
 from ..data.augment import Augmentation
-from ..data.coco_source import CocoSegSource
+from ..data.coco import CocoSegSource
 from ..data.folders import ProcessedSource, VocSource
 from ..data.partial import PartiallyAnnotated
 from ..data.procedural import ProceduralSource
@@ -26,6 +24,7 @@ from ..data.store import StoreSource
 from ..data.teacher import Taught, TeacherMaps
 from ..data.voc import VOC_CLASSES
 from ..engine.distributed import Processes
+from ..engine.runtime import step_loader
 from ..engine.schedule import Schedule
 from ..errors import ConfigError
 from ..naming import canonical_category
@@ -153,17 +152,8 @@ def build_loader(config: Config, pool: ImagePool, start: int, rank: int = 0, wor
     a = data.augmentation
     dataset_type = UnionFirstDataset if data.union_at_full_size else GroupDataset
     dataset = dataset_type(pool, (data.size, data.size), Augmentation(a.flip, a.crop, a.keep, a.colour, a.grey))
-    return DataLoader(
-        dataset,
-        batch_sampler=sampler,
-        num_workers=min(data.workers, os.cpu_count() or 1),
-        collate_fn=partial(collate_groups, exchange=getattr(config.loss, "exchange", 0) > 0),
-        pin_memory=torch.cuda.is_available(),
-        persistent_workers=data.workers > 0,
-        prefetch_factor=4 if data.workers else None,
-        worker_init_fn=_prepare_worker,
-        generator=torch.Generator().manual_seed(train.seed),  # else each start of a loader draws from the model's
-    )
+    collate = partial(collate_groups, exchange=getattr(config.loss, "exchange", 0) > 0)
+    return step_loader(dataset, sampler, collate, data.workers, train.seed)
 
 
 def build_validator(
@@ -250,9 +240,3 @@ def group_forward(model: nn.Module, exchange: int = 0) -> Callable[[GroupBatch],
     if getattr(getattr(model, "module", model), "takes_grey", False):  # `module`: inside DistributedDataParallel
         return lambda batch: model(batch.images, batch.grey)
     return lambda batch: model(batch.images)
-
-
-def _prepare_worker(worker: int) -> None:
-    torch.set_num_threads(1)
-    for number in (signal.SIGINT, signal.SIGTERM):  # these reach all processes: the parent decides when to stop
-        signal.signal(number, signal.SIG_IGN)

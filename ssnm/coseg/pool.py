@@ -66,7 +66,7 @@ class ImagePool:
         return self.sources[source].load(index, size)
 
     def load_union(self, number: int, categories: Collection[str], size: tuple[int, int]) -> Sample:
-        """See :meth:`ssnm.data.coco_source.CocoSegSource.load_union`; sources of other types do not have it."""
+        """See :meth:`ssnm.data.coco.CocoSegSource.load_union`; sources of other types do not have it."""
         source, index = self._where[number]
         return self.sources[source].load_union(index, categories, size)
 

@@ -18,12 +18,12 @@ import torch
 from ..data.records import TestImage
 from ..data.testsets import TestSet
 from ..engine.distributed import Processes
-from ..engine.logs import count_progress
 from ..engine.runtime import git_commit
 from ..errors import DataError
 from ..files.atomic import image_bytes, write_atomically
 from ..files.images import load_rgb
 from ..files.masks import read_binary
+from ..files.progress import count_progress
 from ..metrics import binarize
 from ..naming import select_names
 from ..visualize.overlays import overlay, probability_image

@@ -5,9 +5,7 @@ Everything wrong is collected, nothing raised at the first: a user mends a set o
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from ..errors import UserError
 from ..files.images import load_rgb
 from ..files.listing import shorten
 from ..files.masks import read_binary
+from ..files.parallel import in_threads
 from ..naming import canonical_category
 from .records import TestImage
 from .testsets import expected_classes, expected_with_object, scan_test_set
@@ -69,7 +68,7 @@ def check_test_set(
     Args:
         name: one of ``ssnm.data.testsets.TEST_SETS``.
         root: the folder that holds ``image/``.
-        workers: threads; None: up to 8.
+        workers: threads; None: one per usable core.
         progress: called with (images done, images in all).
 
     Raises:
@@ -78,11 +77,10 @@ def check_test_set(
     root = Path(root)
     scan = scan_test_set(name, root)
     problems, found = list(scan.problems), []
-    with ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
-        for done, checked in enumerate(pool.map(_check_image, scan.images), start=1):
-            found.append(checked)
-            if progress:
-                progress(done, len(scan.images))
+    for checked in in_threads(_check_image, scan.images, workers):
+        found.append(checked)
+        if progress:
+            progress(len(found), len(scan.images))
     problems += _gathered([line for checked in found for line in checked.problems])
     shares = {(i.category, i.name): checked.share for i, checked in zip(scan.images, found)}
     shows_object = {key: None if share is None else share > 0 for key, share in shares.items()}

@@ -1,17 +1,9 @@
-"""The COCO-SEG index: one JSON file that, with the images, is all that training on COCO needs.
+"""The COCO-SEG index: a JSON file in COCO's own format that, with the images, is all that training on COCO needs.
 
-Written by :mod:`ssnm.data.coco_seg`, read by :mod:`ssnm.data.coco_source`. A *pair* is one image and one
-category that it qualifies for; pairs are ordered by image id, then by category id. Each pair carries the
-union of all the category's annotations in the image, drawn at annotation size and run-length encoded in
-COCO's compressed form. In memory everything is a handful of flat arrays and one ``bytes`` object, so that
-loader workers share it with their parent: a list of 200,000 Python strings would be copied into each worker
-page by page as its reference counts are touched.
-
-File layout (version 1), every list flat:
-    categories   [{"id", "name"}], ascending id
-    images       {"id", "file_name", "width", "height"}: one list each, ascending id
-    pairs        {"per_image": number of categories of each image, "category": position in `categories`}
-    masks        {"lengths": length of each pair's code, "codes": all codes joined into one ASCII string}
+Made by :mod:`ssnm.data.coco_seg`, read by :mod:`ssnm.data.coco`. It lists the images and categories that were kept and
+one annotation per *pair*, an image and a category that it qualifies for, ordered by image id, then by category id. A
+pair's segmentation is the union of all the category's annotations in the image, at annotated size, as COCO's
+compressed run lengths; ``info`` holds the rule and the annotation file that it was applied to.
 """
 
 from __future__ import annotations
@@ -28,13 +20,13 @@ from ..errors import DataError, MissingFileError
 from ..files.atomic import write_atomically
 from ..files.shapes import import_mask_codec
 
-FORMAT = "ssnm-coco-seg"
-VERSION = 1
+_DESCRIPTION = "COCO-SEG"
 
 
 @dataclass(frozen=True)
 class CocoSegIndex:
-    """Which images show which categories, and where.
+    """Which images show which categories, and where; flat arrays, because loader workers share them with their
+    parent, while 200,000 strings would be copied into each worker as their reference counts are touched.
 
     category_ids, category_names (C); image_ids, file_names (I); sizes (I, 2) annotated (height, width);
     pair_offsets (I + 1): the pairs of image i are ``pair_offsets[i]:pair_offsets[i + 1]``; pair_categories
@@ -67,13 +59,16 @@ class CocoSegIndex:
         start, stop = self.pair_offsets[image : image + 2]
         return tuple(self.category_names[c] for c in self.pair_categories[start:stop])
 
+    def codes_of(self, image: int) -> Iterator[dict[str, Any]]:
+        """The masks of image number `image` as COCO's compressed run lengths, one per category, in order."""
+        size = self.sizes[image].tolist()
+        for pair in range(*self.pair_offsets[image : image + 2].tolist()):
+            yield {"size": size, "counts": self.codes[self.code_offsets[pair] : self.code_offsets[pair + 1]]}
+
     def masks_of(self, image: int) -> Iterator[np.ndarray]:
         """The masks (H0, W0) bool of image number `image` at annotation size, one per category, in order."""
         mask_codec = import_mask_codec()
-        size = [int(side) for side in self.sizes[image]]
-        for pair in range(*(int(p) for p in self.pair_offsets[image : image + 2])):
-            code = self.codes[self.code_offsets[pair] : self.code_offsets[pair + 1]]
-            yield mask_codec.decode({"size": size, "counts": code}).astype(bool)
+        return (mask_codec.decode(code).astype(bool) for code in self.codes_of(image))
 
     def images_of_categories(self) -> list[np.ndarray]:
         """For each category the ids of its images, ascending."""
@@ -87,22 +82,22 @@ def write_index(index: CocoSegIndex, path: str | Path) -> None:
     Raises:
         DataError: the file cannot be written.
     """
+    images, annotations = [], []
+    for i, (image_id, name) in enumerate(zip(index.image_ids.tolist(), index.file_names)):
+        height, width = index.sizes[i].tolist()
+        images.append({"id": image_id, "file_name": name, "width": width, "height": height})
+        first, stop = index.pair_offsets[i : i + 2]
+        for position, code in zip(index.pair_categories[first:stop], index.codes_of(i)):
+            segmentation = {**code, "counts": code["counts"].decode("ascii")}
+            annotations.append({"id": len(annotations) + 1, "image_id": image_id, "iscrowd": 0,
+                                "category_id": index.category_ids[position], "segmentation": segmentation})
     document = {
-        "format": FORMAT,
-        "version": VERSION,
-        "source": index.source,
-        "rule": index.rule,
+        "info": {"description": _DESCRIPTION, "rule": index.rule, "source": index.source},
         "categories": [{"id": i, "name": n} for i, n in zip(index.category_ids, index.category_names)],
-        "images": {
-            "id": index.image_ids.tolist(),
-            "file_name": list(index.file_names),
-            "width": index.sizes[:, 1].tolist(),
-            "height": index.sizes[:, 0].tolist(),
-        },
-        "pairs": {"per_image": np.diff(index.pair_offsets).tolist(), "category": index.pair_categories.tolist()},
-        "masks": {"lengths": np.diff(index.code_offsets).tolist(), "codes": index.codes.decode("ascii")},
+        "images": images,
+        "annotations": annotations,
     }
-    write_atomically(path, json.dumps(document, separators=(",", ":")).encode("utf-8"))
+    write_atomically(path, json.dumps(document, separators=(",", ":")))
 
 
 def read_index(path: str | Path) -> CocoSegIndex:
@@ -110,63 +105,55 @@ def read_index(path: str | Path) -> CocoSegIndex:
 
     Raises:
         MissingFileError: no such file.
-        DataError: not JSON, not an index, an index of another version, or a damaged one.
+        DataError: not JSON, not an index (or one of version 0.1), or a damaged one.
     """
-    path = Path(path)
+    path, build = Path(path), f"ssnm datasets coco-seg ANNOTATIONS --out {path}"
     try:
         document = json.loads(path.read_bytes())
     except FileNotFoundError:
-        raise MissingFileError(f"{path}: no such index; make it with: ssnm datasets coco-seg ANNOTATIONS "
-                               f"--out {path}") from None
+        raise MissingFileError(f"{path}: no such index; make it with: {build}") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); give an index made with: {build}") from None
     except ValueError as error:
-        raise DataError(f"{path}: a COCO-SEG index (JSON) was expected ({error}); build it again") from None
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise DataError(f"{path}: not a COCO-SEG index; make one with: ssnm datasets coco-seg ANNOTATIONS --out INDEX")
-    if document.get("version") != VERSION:
-        raise DataError(f"{path}: index of version {document.get('version')}, version {VERSION} was expected; "
-                        "build it again with this release")
+        raise DataError(f"{path}: a COCO-SEG index (JSON) was expected ({error}); build it again: {build}") from None
+    info = document.get("info") if isinstance(document, dict) else None
+    if not isinstance(info, dict) or info.get("description") != _DESCRIPTION:
+        raise DataError(f"{path}: not a COCO-SEG index of this version; make one with: {build}")
     try:
-        index = _from_document(document)
-        problem = _inconsistency(index)
+        return _from_document(document)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        problem = f"{type(error).__name__}: {error}"
-    if problem:
-        raise DataError(f"{path}: the index is damaged ({problem}); build it again")
-    return index
+        raise DataError(
+            f"{path}: the index is damaged ({type(error).__name__}: {error}); build it again: {build}"
+        ) from None
 
 
 def _from_document(document: dict[str, Any]) -> CocoSegIndex:
-    categories, images, pairs, masks = (document[key] for key in ("categories", "images", "pairs", "masks"))
+    categories, images, annotations = document["categories"], document["images"], document["annotations"]
+    column = {int(c["id"]): k for k, c in enumerate(categories)}
+    row = {int(image["id"]): i for i, image in enumerate(images)}
+    sizes = [[int(image["height"]), int(image["width"])] for image in images]
+    pair_images = np.array([row[a["image_id"]] for a in annotations], dtype=np.int64)
+    per_image = np.bincount(pair_images, minlength=len(images))
+    if len(row) < len(images) or not per_image.all() or (np.diff(pair_images) < 0).any():
+        raise ValueError("annotations are missing, or not in the order of the images")
+    codes = [a["segmentation"]["counts"].encode("ascii") for a in annotations]
+    if not all(codes) or any(a["segmentation"]["size"] != sizes[i] for a, i in zip(annotations, pair_images)):
+        raise ValueError("a mask is empty or not of its image's size")
     return CocoSegIndex(
-        category_ids=tuple(int(c["id"]) for c in categories),
+        category_ids=tuple(column),
         category_names=tuple(str(c["name"]) for c in categories),
-        image_ids=np.array(images["id"], dtype=np.int64),
-        file_names=tuple(images["file_name"]),
-        sizes=np.array([images["height"], images["width"]], dtype=np.int32).T.reshape(-1, 2),
-        pair_offsets=offsets_of(pairs["per_image"]),
-        pair_categories=np.array(pairs["category"], dtype=np.int32),
-        code_offsets=offsets_of(masks["lengths"]),
-        codes=masks["codes"].encode("ascii"),
-        rule=document["rule"],
-        source=document["source"],
+        image_ids=np.array(list(row), dtype=np.int64),
+        file_names=tuple(str(image["file_name"]) for image in images),
+        sizes=np.array(sizes, dtype=np.int32).reshape(-1, 2),
+        pair_offsets=offsets_of(per_image),
+        pair_categories=np.array([column[a["category_id"]] for a in annotations], dtype=np.int32),
+        code_offsets=offsets_of([len(code) for code in codes]),
+        codes=b"".join(codes),
+        rule=document["info"]["rule"],
+        source=document["info"]["source"],
     )
 
 
 def offsets_of(lengths: list[int] | np.ndarray) -> np.ndarray:
     """Where each of several joined runs begins, and where the last one ends: (len(lengths) + 1,) int64."""
-    return np.concatenate([[0], np.cumsum(np.asarray(lengths, dtype=np.int64))]).astype(np.int64)
-
-
-def _inconsistency(index: CocoSegIndex) -> str | None:
-    images, pairs = len(index.image_ids), len(index.pair_categories)
-    if not len(index.file_names) == len(index.sizes) == len(index.pair_offsets) - 1 == images:
-        return "the lists of images differ in length"
-    if not index.pair_offsets[-1] == len(index.code_offsets) - 1 == pairs:
-        return "the lists of pairs differ in length"
-    if index.code_offsets[-1] != len(index.codes):
-        return f"mask codes of {index.code_offsets[-1]} bytes were expected, got {len(index.codes)}"
-    if pairs and not 0 <= index.pair_categories.min() <= index.pair_categories.max() < len(index.category_ids):
-        return "a category position is out of range"
-    if (np.diff(index.pair_offsets) < 1).any() or (np.diff(index.code_offsets) < 1).any():
-        return "an image without a category, or a category without a mask"
-    return None
+    return np.concatenate([[0], np.cumsum(np.asarray(lengths, dtype=np.int64))])

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ConfigError, DataError, MissingFileError
-from .coco_index import import_mask_codec
+from ..files.shapes import import_mask_codec
 from .coco_results import decode_mask
 
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from ..errors import ConfigError, DataError
 from ..facts import load_facts
+from ..files.progress import Progress
 from ..files.shapes import drawn_codes, empty_parts, import_mask_codec
 from .coco_file import Annotations, ImageRecord, read_annotations
 from .coco_index import CocoSegIndex, offsets_of
@@ -26,7 +27,6 @@ from .coco_index import CocoSegIndex, offsets_of
 AREA_SCALES = ("auto", "none")
 AREA_FACTOR = 2.0  # a drawn area further from the stated one is said
 _COMPARED_AREA = 100.0  # pixels; below, the rounding of coordinates alone makes such factors
-Progress = Callable[[int, int], None]
 
 
 class _Shape(NamedTuple):
@@ -217,7 +217,7 @@ def _assemble(
             found = shapes.pop((image_id, category))
             codes.append(_draw(found, images[image_id], image_id, categories[category], doubts))
         per_image.append(len(present))
-        if progress and (done + 1) % 1000 == 0:
+        if progress:
             progress(done + 1, len(image_ids))
     return CocoSegIndex(
         category_ids=tuple(kept),

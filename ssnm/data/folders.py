@@ -7,11 +7,9 @@ cut at one half; label maps (void) by nearest neighbour, so that no class number
 from __future__ import annotations
 
 import hashlib
-import os
 import warnings
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +21,7 @@ from ..files.ids import VOID
 from ..files.images import AMBIGUOUS, load_rgb
 from ..files.listing import images_by_stem, shorten
 from ..files.masks import read_binary, read_ids
+from ..files.parallel import in_threads
 from ..naming import canonical_category
 from .records import Item, Sample, TestImage
 from .resizing import resize_image, resize_mask, resize_nearest
@@ -68,8 +67,7 @@ class VocSource:
         self.name = name
         self._names = tuple(canonical_category(c) for c in class_names)
         ids, images, self._masks = _voc_files(Path(root), image_list)
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            found = list(pool.map(lambda i: self._counting(i, min_area_share), ids))
+        found = list(in_threads(lambda i: self._counting(i, min_area_share), ids))
         pairs = [(i, f) for i, f in zip(ids, found) if f]
         if not pairs:
             raise DataError(

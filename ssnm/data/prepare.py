@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from ..errors import DataError, MissingFileError
 from ..files.atomic import mask_png, remove_partials, write_atomically
 from ..files.images import load_rgb
 from ..files.listing import shorten
+from ..files.parallel import in_threads
 from .prepare_raw import RawPair, RawSet, find_icoseg, find_internet, find_msrc, find_pascal_voc
 from .testsets import expected_with_object, scan_test_set
 
@@ -125,11 +125,10 @@ def _write_all(
 ) -> list[_WrittenPair]:
     """Write all pairs in threads; the first error stops the rest. Returns those that were not there already."""
     written = []
-    with ThreadPoolExecutor(workers) as pool:
-        for done, pair in enumerate(pool.map(lambda p: _write_pair(p, root), pairs), start=1):
-            written += [pair] if pair else []
-            if progress:
-                progress(done, len(pairs))
+    for done, pair in enumerate(in_threads(lambda p: _write_pair(p, root), pairs, workers), start=1):
+        written += [pair] if pair else []
+        if progress:
+            progress(done, len(pairs))
     return written
 
 

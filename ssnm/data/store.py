@@ -1,198 +1,41 @@
-"""A store: the decoded samples of one training source at one size, memory-mapped. Written by `store_writer`.
+"""A store: the decoded samples of one training source at one size, in NumPy files that are mapped into memory.
 
 Training from a store and from the files it was made of gives bit-identical samples; what is left of loading is a
-copy of one image and the unpacking of its masks. The files, in one folder:
+copy of one image and the unpacking of its masks. One folder holds
 
-    store.json     the manifest: version, size, source, categories, items, and a checksum of itself
-    chunks.jsonl   one line per finished chunk of images: its SHA-256, which images are grey, have void, cannot be read
-    images.u8      (n, 3, H, W) uint8
-    masks.bits     (pairs, ceil(H*W/8)) uint8: a row per (image, category), in the order of the items, np.packbits
-    void.bits      (n, ceil(H*W/8)) uint8, sparse: only rows of images that have void pixels are written or read
+    images.npy   (n, 3, H, W) uint8
+    masks.npy    (rows, ceil(H*W/8)) uint8, a bit per pixel: of each image a row per category, in the order of its
+                 item, then one row of its void pixels
+    index.json   what the images are, how many are written, which are grey or cannot be read, SHA-256 of both arrays
 
-The manifest is written first and says where everything will lie; a chunk counts only once its line stands in
-chunks.jsonl, and the store is complete once every chunk has one.
+Images are written in their order and index.json counts them, so that an interrupted run goes on where it was.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from functools import cached_property
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
+from ..engine.runtime import prepare_worker
 from ..errors import DataError, MissingFileError
+from ..files.atomic import write_atomically
+from ..files.progress import Progress
 from .records import Item, Sample, Source
 
-FORMAT, VERSION = "ssnm-store", 1
-MANIFEST, RECORDS, IMAGES, MASKS, VOIDS = "store.json", "chunks.jsonl", "images.u8", "masks.bits", "void.bits"
-
-
-@dataclass(frozen=True)
-class StoreManifest:
-    """What a store holds and where; fixed before the first image is written.
-
-    size (H, W); chunk_images: images per chunk; source_name and source_kind: name and class of the source;
-    names, images: name and file (None for drawn pictures) of each image; per_image: how many categories each image
-    has; pairs: positions in `categories`, image after image, in the order of each item's categories.
-    """
-
-    size: tuple[int, int]
-    chunk_images: int
-    source_name: str
-    source_kind: str
-    categories: tuple[str, ...]
-    names: tuple[str, ...]
-    images: tuple[str | None, ...]
-    per_image: tuple[int, ...]
-    pairs: tuple[int, ...]
-
-    @classmethod
-    def of(cls, source: Source, size: tuple[int, int], chunk_images: int) -> "StoreManifest":
-        """The manifest of a store of `source`."""
-        column = {name: k for k, name in enumerate(source.categories)}
-        items = list(source.items)
-        return cls(
-            size=(int(size[0]), int(size[1])),
-            chunk_images=chunk_images,
-            source_name=source.name,
-            source_kind=type(source).__name__,
-            categories=tuple(source.categories),
-            names=tuple(item.name for item in items),
-            images=tuple(None if item.image is None else str(item.image) for item in items),
-            per_image=tuple(len(item.categories) for item in items),
-            pairs=tuple(column[c] for item in items for c in item.categories),
-        )
-
-    @property
-    def num_images(self) -> int:
-        return len(self.names)
-
-    @property
-    def num_chunks(self) -> int:
-        return -(-self.num_images // self.chunk_images)
-
-    @property
-    def image_bytes(self) -> int:
-        return 3 * self.size[0] * self.size[1]
-
-    @property
-    def mask_bytes(self) -> int:
-        """Of one mask: a bit per pixel, whole bytes."""
-        return -(-self.size[0] * self.size[1] // 8)
-
-    @cached_property
-    def mask_rows(self) -> np.ndarray:
-        """(n + 1,) int64: the masks of image i are the rows ``mask_rows[i]:mask_rows[i + 1]``."""
-        return np.concatenate([[0], np.cumsum(np.asarray(self.per_image, dtype=np.int64))])
-
-    def chunk(self, number: int) -> range:
-        """The images of one chunk."""
-        begin = number * self.chunk_images
-        return range(begin, min(begin + self.chunk_images, self.num_images))
-
-    def categories_of(self, image: int) -> tuple[str, ...]:
-        begin, end = self.mask_rows[image : image + 2]
-        return tuple(self.categories[k] for k in self.pairs[begin:end])
-
-    def difference(self, source: Source) -> str | None:
-        """The first thing in which the store's images are not those of `source`; None: they are the same."""
-        other = StoreManifest.of(source, self.size, self.chunk_images)
-        for what, mine, its in (
-            ("a source of type", self.source_kind, other.source_kind),
-            ("the categories", self.categories, other.categories),
-            ("the number of images", self.num_images, other.num_images),
-        ):
-            if mine != its:
-                return f"{what} {mine!r:.80}, not {its!r:.80}"
-        if (self.names, self.per_image, self.pairs) == (other.names, other.per_image, other.pairs):
-            return None
-        for i, (mine, its) in enumerate(zip(self.names, other.names)):
-            if mine != its or self.categories_of(i) != other.categories_of(i):
-                return f"image {i} {mine!r} {self.categories_of(i)}, not {its!r} {other.categories_of(i)}"
-        return None
-
-    def to_json(self) -> bytes:
-        content = asdict(self)
-        document = {"format": FORMAT, "version": VERSION, "sha256": _digest_of(content), **content}
-        return json.dumps(document, separators=(",", ":")).encode()
-
-
-def read_manifest(root: str | Path) -> StoreManifest:
-    """The manifest of the store in the folder `root`.
-
-    Raises:
-        MissingFileError: there is no store.
-        DataError: something else, another version, or damaged.
-    """
-    path = Path(root) / MANIFEST
-    try:
-        document = json.loads(path.read_bytes())
-        known = document.pop("format", None) == FORMAT
-        version, digest = document.pop("version", None), document.pop("sha256", None)
-    except FileNotFoundError:
-        raise MissingFileError(f"{path}: no such store; make one with: ssnm datasets cache CONFIG --out DIR") from None
-    except (ValueError, AttributeError):
-        known, version, digest = False, None, None
-    if not known or version != VERSION:
-        raise DataError(f"{path}: a {FORMAT} of version {VERSION} was expected; remove the folder and make it again")
-    if digest != _digest_of(document):
-        raise DataError(f"{path}: does not fit its checksum; remove the folder and make the store again")
-    return StoreManifest(**{k: tuple(v) if isinstance(v, list) else v for k, v in document.items()})
-
-
-def read_records(root: str | Path) -> dict[int, dict]:
-    """Chunk number -> {"chunk", "sha256", "grey", "void": image numbers, "bad": {image number: what is wrong}}.
-
-    A line that a kill cut off is left out; of several lines of one chunk the last counts.
-    """
-    path, records = Path(root) / RECORDS, {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue
-        records[record["chunk"]] = record
-    return records
-
-
-def chunk_digest(root: Path, manifest: StoreManifest, number: int, voids: Sequence[int]) -> str:
-    """SHA-256 of what the files hold for a chunk: its images, its masks, the void rows of images `voids`.
-
-    Bytes that are not there (yet) make another digest, not an error.
-    """
-    images, digest = manifest.chunk(number), hashlib.sha256()
-    rows = manifest.mask_rows[images.start], manifest.mask_rows[images.stop]
-    places = [(IMAGES, manifest.image_bytes, images.start, images.stop), (MASKS, manifest.mask_bytes, *rows)]
-    places += [(VOIDS, manifest.mask_bytes, i, i + 1) for i in voids]
-    for name, length, begin, end in places:
-        try:
-            with open(root / name, "rb") as file:
-                file.seek(int(begin) * length)
-                digest.update(file.read(int(end - begin) * length))
-        except FileNotFoundError:
-            digest.update(b"missing")
-    return digest.hexdigest()
-
-
-def verify_store(root: str | Path, progress: Callable[[int, int], None] | None = None) -> list[str]:
-    """Read every byte of a store again; one line per chunk that is not there or does not fit its checksum."""
-    root = Path(root)
-    manifest, records, problems = read_manifest(root), read_records(root), []
-    for number in range(manifest.num_chunks):
-        record = records.get(number)
-        if record is None:
-            problems.append(f"chunk {number}: not written yet")
-        elif chunk_digest(root, manifest, number, record["void"]) != record["sha256"]:
-            problems.append(f"chunk {number}: does not fit its checksum")
-        if progress:
-            progress(number + 1, manifest.num_chunks)
-    return problems
+INDEX, IMAGES, MASKS = "index.json", "images.npy", "masks.npy"
+FORMAT = "ssnm-store-2"
+_COUNT_EVERY = 2048  # images: what a kill can cost
+_AGAIN = "run the same ssnm datasets cache again"
+_ANEW = f"remove the folder and {_AGAIN}"
 
 
 class StoreSource:
@@ -207,34 +50,28 @@ class StoreSource:
 
     Raises:
         MissingFileError: no store there, or one of its files is missing.
-        DataError: it is unfinished or damaged, of another size, or made of another source.
+        DataError: it is unfinished or damaged, of another size or version, or made of another source.
     """
 
     def __init__(self, root: str | Path, size: tuple[int, int] | None = None, source: Source | None = None) -> None:
         self.root = Path(root)
-        self._manifest = manifest = read_manifest(self.root)
+        self._index = index = read_index(self.root)
+        self.size: tuple[int, int] = tuple(index["size"])
         if size is not None:
             self._require_size(size)
-        difference = manifest.difference(source) if source is not None else None
+        difference = None if source is None else _difference(index, source)
         if difference:
             raise DataError(f"{self.root}: the store has {difference} as '{source.name}' has now; make it again with: "
                             "ssnm datasets cache")  # fmt: skip
-        self._grey, self._has_void, self._bad = self._read_flags()
-        self._check_files()
-        self.name = manifest.source_name if source is None else source.name
-        self.categories: tuple[str, ...] = manifest.categories
-        self.items: Sequence[Item] = _StoredItems(manifest) if source is None else source.items
-        self._maps: tuple[np.ndarray, np.ndarray, np.ndarray | None] | None = None
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(height, width) of every sample."""
-        return self._manifest.size
-
-    @property
-    def bad(self) -> dict[int, str]:
-        """Images that could not be read when the store was made, and why; loading one raises that again."""
-        return dict(self._bad)
+        if not index["sha256"]:
+            raise DataError(f"{self.root}: {_unfinished(index)}")
+        self.name: str = index["name"] if source is None else source.name
+        self.categories: tuple[str, ...] = tuple(index["categories"])
+        self.items: Sequence[Item] = _items(index) if source is None else source.items
+        self.bad = {int(i): problem for i, problem in index["bad"].items()}
+        self._grey, self._rows = frozenset(index["grey"]), _first_rows(index)
+        _open_arrays(self.root, index)  # a file that is missing or short is told now, not in a worker
+        self._arrays: tuple[np.ndarray, np.ndarray] | None = None
 
     def load(self, index: int, size: tuple[int, int]) -> Sample:
         """Read sample `index`; `size` must be the store's.
@@ -242,24 +79,20 @@ class StoreSource:
         Raises:
             DataError: another size, or an image that could not be read when the store was made.
         """
-        index = range(len(self.items))[index]
+        index = range(len(self._rows) - 1)[index]
         self._require_size(size)
-        if index in self._bad:
-            raise DataError(self._bad[index])
-        if self._maps is None:
-            self._maps = self._open()
-        images, masks, voids = self._maps
-        begin, end = self._manifest.mask_rows[index : index + 2]
-        void = self._has_void[index]
-        return Sample(
-            image=torch.from_numpy(images[index].copy()),
-            masks=_unpack(masks[begin:end], self.size),
-            void=_unpack(voids[index : index + 1], self.size)[0] if void else torch.zeros(self.size, dtype=torch.bool),
-            grey=bool(self._grey[index]),
-        )
+        if index in self.bad:
+            raise DataError(self.bad[index])
+        if self._arrays is None:
+            self._arrays = _open_arrays(self.root, self._index)
+        images, masks = self._arrays
+        rows = masks[self._rows[index] : self._rows[index + 1]]
+        bits = np.unpackbits(rows, axis=1, count=self.size[0] * self.size[1]).view(np.bool_)
+        bits = torch.from_numpy(bits.reshape(len(rows), *self.size))  # (K masks and the void, H, W)
+        return Sample(torch.from_numpy(images[index].copy()), bits[:-1], bits[-1], grey=index in self._grey)
 
     def __getstate__(self) -> dict:
-        return {**self.__dict__, "_maps": None}
+        return {**self.__dict__, "_arrays": None}
 
     def _require_size(self, size: tuple[int, int]) -> None:
         if tuple(size) != self.size:
@@ -267,68 +100,211 @@ class StoreSource:
             raise DataError(f"{self.root}: the store holds images of {held}, {wanted} was asked for; set data.size to "
                             "the store's, or make another with: ssnm datasets cache --size")  # fmt: skip
 
-    def _read_flags(self) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
-        manifest, records = self._manifest, read_records(self.root)
-        done = sum(number in records for number in range(manifest.num_chunks))
-        if done < manifest.num_chunks:
-            raise DataError(f"{self.root}: unfinished, {done} of {manifest.num_chunks} chunks are written; finish it "
-                            "by running the same ssnm datasets cache again")  # fmt: skip
-        grey, void = np.zeros(manifest.num_images, bool), np.zeros(manifest.num_images, bool)
-        bad: dict[int, str] = {}
-        for record in records.values():
-            grey[record["grey"]], void[record["void"]] = True, True
-            bad |= {int(i): problem for i, problem in record["bad"].items()}
-        return grey, void, bad
 
-    def _check_files(self) -> None:
-        """Sizes only; :func:`verify_store` reads everything. A mapping beyond the end of a file would crash."""
-        manifest = self._manifest
-        last = int(np.flatnonzero(self._has_void)[-1]) + 1 if self._has_void.any() else 0
-        for name, least in (
-            (IMAGES, manifest.num_images * manifest.image_bytes),
-            (MASKS, int(manifest.mask_rows[-1]) * manifest.mask_bytes),
-            (VOIDS, last * manifest.mask_bytes),
-        ):
-            path = self.root / name
-            if least and not path.is_file():
-                raise MissingFileError(f"{path}: no such file; run the same ssnm datasets cache again")
-            if least and path.stat().st_size < least:
-                raise DataError(f"{path}: {path.stat().st_size} bytes, {least} were expected; run the same ssnm "
-                                "datasets cache again")  # fmt: skip
+def read_index(root: str | Path) -> dict[str, Any]:
+    """The index of the store in the folder `root`.
 
-    def _open(self) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        manifest = self._manifest
-        images = np.memmap(self.root / IMAGES, np.uint8, "r", shape=(manifest.num_images, 3, *manifest.size))
-        masks = np.memmap(self.root / MASKS, np.uint8, "r", shape=(len(manifest.pairs), manifest.mask_bytes))
-        voids = None
-        if self._has_void.any():
-            rows = int(np.flatnonzero(self._has_void)[-1]) + 1
-            voids = np.asarray(np.memmap(self.root / VOIDS, np.uint8, "r", shape=(rows, manifest.mask_bytes)))
-        return np.asarray(images), np.asarray(masks), voids
+    Raises:
+        MissingFileError: there is no store.
+        DataError: one of version 0.1, something else, or damaged.
+    """
+    path = Path(root) / INDEX
+    try:
+        index = json.loads(path.read_bytes())
+        known = index["format"] == FORMAT
+    except FileNotFoundError:
+        if not path.with_name("store.json").exists():
+            raise MissingFileError(f"{path}: no such file; make the store with: ssnm datasets cache CONFIG "
+                                   f"--out {path.parent.parent}") from None  # fmt: skip
+        known = False  # a store of version 0.1
+    except (ValueError, TypeError, KeyError):
+        known = False
+    if not known:
+        raise DataError(f"{root}: not a store of this version; remove the folder and make the store anew with: ssnm "
+                        f"datasets cache CONFIG --out {path.parent.parent}")  # fmt: skip
+    return index
 
 
-class _StoredItems(Sequence):
-    """Items made on request, so that workers do not copy 100,000 objects."""
-
-    def __init__(self, manifest: StoreManifest) -> None:
-        self._manifest = manifest
-
-    def __len__(self) -> int:
-        return self._manifest.num_images
-
-    def __getitem__(self, position):
-        if isinstance(position, slice):
-            return [self[i] for i in range(len(self))[position]]
-        position, m = range(len(self))[position], self._manifest
-        image = m.images[position]
-        return Item(m.names[position], None if image is None else Path(image), m.categories_of(position))
+def verify_store(root: str | Path) -> list[str]:
+    """Read every byte of a store again; one line per file that does not fit its checksum."""
+    index = read_index(root)
+    if not index["sha256"]:
+        return [_unfinished(index)]
+    found = _checksums(_open_arrays(Path(root), index))
+    return [f"{name} does not fit its checksum; {_ANEW}" for name in found if found[name] != index["sha256"].get(name)]
 
 
-def _unpack(rows: np.ndarray, size: tuple[int, int]) -> Tensor:
-    """Packed masks (K, ceil(H*W/8)) uint8 -> (K, H, W) bool."""
-    bits = np.unpackbits(rows, axis=1, count=size[0] * size[1])
-    return torch.from_numpy(bits.view(np.bool_).reshape(len(rows), *size))
+@dataclass(frozen=True)
+class StoreReport:
+    """images, and how many of them were written now; num_bytes: of the arrays; bad: image -> why it is unreadable."""
+
+    images: int
+    written: int
+    num_bytes: int
+    bad: dict[str, str]
 
 
-def _digest_of(content: dict) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+def write_store(
+    source: Source,
+    root: str | Path,
+    size: tuple[int, int],
+    workers: int = 0,
+    progress: Progress = lambda done, total: None,
+) -> StoreReport:
+    """Write, or finish, the store of `source` at `size` = (height, width) in the folder `root`.
+
+    An image that cannot be read is written down with its problem, which :class:`StoreSource` raises again when it is
+    asked for that image; running again tries such images anew.
+
+    Args:
+        workers: processes beside this one; 0 works in this one.
+        progress: called with (images done, images in all).
+
+    Raises:
+        DataError: the folder holds a store of another source or size; no room; a worker was killed.
+    """
+    root = Path(root)
+    index = _begin(source, root, size)
+    arrays = images, masks = _open_arrays(root, index, "r+")
+    total, rows, bad, grey = len(images), _first_rows(index), index["bad"], set(index["grey"])
+    todo = [*map(int, bad), *range(index["done"], total)]
+    loader = DataLoader(_Packed(source, size), batch_size=None, sampler=todo, num_workers=min(workers, len(todo)),
+                        collate_fn=_as_it_is, worker_init_fn=prepare_worker)  # fmt: skip
+    for count, (i, (image, packed, is_grey, problem)) in enumerate(zip(todo, _guarded(loader)), 1):
+        bad.pop(str(i), None)
+        if problem:
+            bad[str(i)] = problem
+        else:
+            images[i], masks[rows[i] : rows[i + 1]] = image, packed
+            grey |= {i} if is_grey else set()
+        index["done"] = max(index["done"], i + 1)
+        if count % _COUNT_EVERY == 0 or count == len(todo):
+            images.flush(), masks.flush()
+            _write_index(root, {**index, "grey": sorted(grey), "sha256": {}})
+        progress(total - len(todo) + count, total)
+    if todo or not index["sha256"]:
+        _write_index(root, {**index, "grey": sorted(grey), "sha256": _checksums(arrays)})
+    names = {i: str(index["items"][int(i)][1] or index["items"][int(i)][0]) for i in bad}
+    return StoreReport(total, len(todo), images.nbytes + masks.nbytes, {names[i]: bad[i] for i in bad})
+
+
+def _begin(source: Source, root: Path, size: tuple[int, int]) -> dict[str, Any]:
+    """The index on disk; a new store gets one and its arrays, an old one must be of this source and size."""
+    if (root / INDEX).exists() or (root / "store.json").exists():
+        index = read_index(root)
+        held = tuple(index["size"])
+        difference = _difference(index, source) if held == tuple(size) else f"images of size {held}, not {tuple(size)}"
+        if difference:
+            raise DataError(f"{root}: holds another store, with {difference}; choose another folder or remove that one")
+        return index
+    index = {"format": FORMAT, "size": list(size), **_description(source), "done": 0, "grey": [], "bad": {}}
+    if min(*size, len(index["items"])) < 1:
+        raise DataError(f"{root}: a store needs images of a size of at least 1, got {len(index['items'])} of {size}")
+    shapes = _shapes(index)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        for name, shape in shapes.items():
+            start = np.lib.format.open_memmap(root / name, "w+", np.uint8, shape).offset
+            with open(root / name, "rb+") as file:  # a full disk is an error now, and not a crash when it is written
+                if hasattr(os, "posix_fallocate"):  # not on every system
+                    os.posix_fallocate(file.fileno(), 0, start + int(np.prod(shape)))
+    except OSError as error:
+        for name in shapes:
+            (root / name).unlink(missing_ok=True)
+        size_gb = sum(map(np.prod, shapes.values())) / 1e9
+        raise DataError(f"{root}: the store takes {size_gb:.1f} GB and cannot be written ({error.strerror}); make "
+                        "room, or choose another disk or a smaller size") from None  # fmt: skip
+    return _write_index(root, {**index, "sha256": {}})
+
+
+def _description(source: Source) -> dict[str, Any]:
+    """What a store must share with its source: its type, and name, file and categories of every image."""
+    column = {name: k for k, name in enumerate(source.categories)}
+    items = [[item.name, None if item.image is None else str(item.image), [column[c] for c in item.categories]]
+             for item in source.items]  # fmt: skip
+    return {"type": type(source).__name__, "name": source.name, "categories": list(source.categories), "items": items}
+
+
+def _difference(index: dict[str, Any], source: Source) -> str | None:
+    """The first thing in which the store's images are not those of `source`, wherever its files are; None: the same."""
+    other = _description(source)
+    pairs = [("a source of type", index["type"], other["type"]),
+             ("the categories", index["categories"], other["categories"]),
+             ("the number of images", len(index["items"]), len(other["items"]))]  # fmt: skip
+    names = index["categories"]
+    for i, (mine, its) in enumerate(zip(index["items"], other["items"])):
+        if (mine[0], mine[2]) != (its[0], its[2]) and names == other["categories"]:
+            pairs.append((f"image {i}", *(f"{name!r} {[names[k] for k in ks]}" for name, _, ks in (mine, its))))
+            break
+    return next((f"{what} {mine!s:.80}, not {its!s:.80}" for what, mine, its in pairs if mine != its), None)
+
+
+def _items(index: dict[str, Any]) -> tuple[Item, ...]:
+    names = index["categories"]
+    return tuple(Item(name, image and Path(image), tuple(names[k] for k in ks)) for name, image, ks in index["items"])
+
+
+def _first_rows(index: dict[str, Any]) -> np.ndarray:
+    """(n + 1,) int64: the masks of image i are the rows ``[i]:[i + 1]``, the last of them its void pixels."""
+    return np.cumsum([0] + [len(columns) + 1 for _, _, columns in index["items"]])
+
+
+def _shapes(index: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    height, width = index["size"]
+    rows = sum(len(columns) + 1 for _, _, columns in index["items"])
+    return {IMAGES: (len(index["items"]), 3, height, width), MASKS: (rows, -(-height * width // 8))}
+
+
+def _open_arrays(root: Path, index: dict[str, Any], mode: str = "r") -> tuple[np.ndarray, ...]:
+    """images and masks, mapped; whole, and as the index says. :func:`verify_store` reads every byte."""
+    arrays = []
+    for name, shape in _shapes(index).items():
+        try:
+            array = np.load(root / name, "r")
+        except FileNotFoundError:
+            raise MissingFileError(f"{root / name}: no such file; {_ANEW}") from None
+        except (OSError, ValueError) as error:
+            raise DataError(f"{root / name}: cannot be used ({error}); {_ANEW}") from None
+        if array.shape != shape or array.dtype != np.uint8:
+            raise DataError(f"{root / name}: {array.dtype} {array.shape}, uint8 {shape} was expected; {_ANEW}")
+        arrays.append(array if mode == "r" else np.load(root / name, mode))  # "r+" alone would lengthen a short file
+    return tuple(arrays)
+
+
+def _checksums(arrays: Sequence[np.ndarray]) -> dict[str, str]:
+    return {name: hashlib.sha256(array).hexdigest() for name, array in zip((IMAGES, MASKS), arrays)}
+
+
+def _unfinished(index: dict[str, Any]) -> str:
+    return f"unfinished, {index['done']} of {len(index['items'])} images are written; {_AGAIN}"
+
+
+def _write_index(root: Path, index: dict[str, Any]) -> dict[str, Any]:
+    write_atomically(root / INDEX, json.dumps(index, separators=(",", ":")))
+    return index
+
+
+class _Packed(Dataset):
+    """Image number -> (image (3, H, W), packed rows of its masks and its void, grey, what is wrong with it)."""
+
+    def __init__(self, source: Source, size: tuple[int, int]) -> None:
+        self.source, self.size = source, size
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray | None, np.ndarray | None, bool, str]:
+        try:
+            sample = self.source.load(index, self.size)
+        except (DataError, MissingFileError) as error:
+            return None, None, False, str(error)
+        bits = torch.cat([sample.masks, sample.void[None]]).flatten(1)
+        return sample.image.numpy(), np.packbits(bits.numpy(), axis=1), sample.grey, ""
+
+
+def _as_it_is(thing: tuple) -> tuple:
+    return thing
+
+
+def _guarded(loader: DataLoader):
+    try:
+        yield from loader
+    except RuntimeError as error:
+        raise DataError(f"a worker ended ({str(error).splitlines()[0]}); {_AGAIN}, with fewer workers") from error

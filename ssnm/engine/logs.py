@@ -1,5 +1,5 @@
 """The log of a run: JSON lines always, a progress bar on a terminal or plain lines in a file, TensorBoard events where
-it is installed. And the progress of a test."""
+it is installed."""
 
 from __future__ import annotations
 
@@ -89,25 +89,6 @@ class RunLog:
             except (json.JSONDecodeError, KeyError):
                 continue  # the last line of a killed run
         write_atomically(self.path, "".join(kept))
-
-
-def count_progress(total: int, unit: str, name: str, hidden: bool = False) -> tqdm:
-    """What counts up to `total` on standard error: a bar on a terminal, else a plain line every 20 seconds or more."""
-    if hidden or sys.stderr.isatty():
-        return tqdm(total=total, unit=unit, desc=name, disable=hidden, dynamic_ncols=True)
-    return tqdm(total=total, unit=unit, desc=name, file=_PlainLines(), mininterval=20, maxinterval=60,
-                bar_format="{desc}: {n_fmt}/{total_fmt}  {rate_fmt}  ETA {remaining}")
-
-
-class _PlainLines:
-    """Standard error for tqdm: what would overwrite the line before becomes a line of its own."""
-
-    def write(self, text: str) -> None:
-        if text.strip():
-            print(text.strip(), file=sys.stderr, flush=True)
-
-    def flush(self) -> None:
-        pass
 
 
 class SilentLog:

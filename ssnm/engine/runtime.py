@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import platform
 import random
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..errors import ConfigError
+from ..files.parallel import usable_cores
 
 
-def seed_everything(seed: int) -> None:
-    """Seed Python, numpy and torch (all devices)."""
+def seed_everything(seed: int, rank: int = 0) -> None:
+    """Seed Python, numpy and torch (all devices). rank: of the process; what the processes of one run draw in the
+    model (dropout) then differs, while rank 0 draws what a run of one process does."""
+    seed += 1_000_003 * rank
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
@@ -35,6 +41,30 @@ def pick_device(name: str | None = None) -> torch.device:
         raise ConfigError(f"--device {name}: torch sees {torch.cuda.device_count()} CUDA devices, numbered from 0; "
                           "choose one of them")  # fmt: skip
     return device
+
+
+def step_loader(
+    dataset: Dataset, batches: Sampler, collate: Callable, workers: int, seed: int
+) -> DataLoader:
+    """Batches of a training, one list of indices of `batches` each; not more workers than there are cores."""
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,
+        num_workers=min(workers, usable_cores()),
+        collate_fn=collate,
+        pin_memory=torch.cuda.is_available(),
+        persistent_workers=workers > 0,
+        prefetch_factor=4 if workers else None,
+        worker_init_fn=prepare_worker,
+        generator=torch.Generator().manual_seed(seed),  # else each start of a loader draws from the model's
+    )
+
+
+def prepare_worker(worker: int) -> None:
+    """What every loader worker begins with: one thread; and a signal, which reaches all processes, is the parent's."""
+    torch.set_num_threads(1)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def set_determinism(enabled: bool) -> None:

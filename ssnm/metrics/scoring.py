@@ -5,10 +5,8 @@ Nothing here knows of networks: anyone's maps can be scored, also those of other
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from math import fsum
 from pathlib import Path
@@ -17,6 +15,7 @@ import numpy as np
 
 from ..errors import DataError
 from ..files.masks import read_binary
+from ..files.parallel import in_threads
 from .curve import best_level, jaccard_curve
 from .maps import read_map, resize_map, resize_truth
 from .measures import (
@@ -145,14 +144,7 @@ def _measure_all(pairs: Sequence[Pair], protocol: Protocol, workers: int | None,
         except DataError as error:
             raise DataError(f"{pair.map}: {error}") from None
 
-    # Threads are enough: Pillow's decoding and resizing and most of numpy's work release the GIL.
-    with ThreadPoolExecutor(workers or usable_cores()) as pool:
-        return list(pool.map(one, pairs))
-
-
-def usable_cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return list(in_threads(one, pairs, workers))
 
 
 def summarise(measured: Sequence[Measured], protocol: Protocol) -> FolderScores:

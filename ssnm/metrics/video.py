@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import csv
 import json
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from ..facts import published_video_results
 from ..files.ids import ids_in
 from ..files.listing import shorten
 from ..files.masks import read_ids
+from ..files.parallel import in_threads
 from .davis import Statistics, boundary_accuracy, region_similarity, statistics
 from .sequences import FramePair, SequencePair, TruthFolders, find_truth, pair_sequences
 from .tables import percent, text_table, write_rows, write_text
@@ -134,8 +134,7 @@ def score_sequences(
     if extra:
         notes.append(f"predicted sequences without truth are not scored: {shorten(extra)}")
     scorer = _SequenceScorer(protocol, binary=truth.binary or protocol == "osmn:youtube")
-    with ThreadPoolExecutor(workers) as pool:
-        results = list(pool.map(scorer.score, pairs))
+    results = list(in_threads(scorer.score, pairs, workers))
     objects = tuple(score for scores, _ in results for score in scores)
     if not objects:
         raise DataError(f"{', '.join(p.name for p in pairs)}: no first frame shows an object; nothing to score")

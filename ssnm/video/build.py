@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from pathlib import Path
 
 import torch
@@ -14,6 +12,7 @@ from ..config.loading import build_section, config_to_dict, resolve
 from ..data.augment import Augmentation
 from ..engine.checkpoint import ModelFile
 from ..engine.distributed import Processes
+from ..engine.runtime import step_loader
 from ..engine.schedule import Schedule
 from ..nn.backbones import Backbone, load_backbone_weights
 from ..nn.pixels import PixelNormalisation
@@ -140,17 +139,8 @@ def build_loader(config: Config, pool: Pool, start: int, rank: int = 0, world: i
     """Micro-batches of the training samples, `train.accumulate` per step, from step `start` on."""
     data, train, a = config.data, config.train, config.data.augmentation
     sampler = StepSampler(pool, train.batch, data.sizes, train.seed, start, train.steps, rank, world, train.accumulate)
-    return DataLoader(
-        SampleDataset(pool, guide_rules(config), Augmentation(a.flip, a.crop, a.keep, a.colour, a.grey)),
-        batch_sampler=sampler,
-        num_workers=min(data.workers, os.cpu_count() or 1),
-        collate_fn=collate,
-        pin_memory=torch.cuda.is_available(),
-        persistent_workers=data.workers > 0,
-        prefetch_factor=4 if data.workers else None,
-        worker_init_fn=_prepare_worker,
-        generator=torch.Generator().manual_seed(train.seed),  # else each start of a loader draws from the model's
-    )
+    dataset = SampleDataset(pool, guide_rules(config), Augmentation(a.flip, a.crop, a.keep, a.colour, a.grey))
+    return step_loader(dataset, sampler, collate, data.workers, train.seed)
 
 
 def build_criterion(config: Config, processes: Processes = Processes()) -> VideoCriterion:
@@ -185,9 +175,3 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimi
 def build_schedule(config: TrainConfig) -> Schedule:
     s = config.schedule
     return Schedule(s.name, config.steps, s.every, s.warmup, s.reset_every)
-
-
-def _prepare_worker(worker: int) -> None:
-    torch.set_num_threads(1)
-    for number in (signal.SIGINT, signal.SIGTERM):  # these reach all processes: the parent decides when to stop
-        signal.signal(number, signal.SIG_IGN)

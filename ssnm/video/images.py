@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from ..files.components import component_masks
 from ..files.ids import VOID
 from ..files.listing import images_by_stem, list_folders, shorten
 from ..files.masks import read_binary, read_ids
+from ..files.parallel import in_threads
 from ..files.shapes import draw
 from .tracks import PackedMask, StillTrack, require_tracks
 
@@ -80,8 +80,7 @@ def voc_tracks(root: Path, image_list: str | None, min_area: float) -> list[Stil
         if missing:
             raise MissingFileError(f"{where}: {len(missing)} of {len(names)} {kind} files are missing: "
                                    f"{shorten(missing)}")  # fmt: skip
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        pieces = list(pool.map(lambda name: _pieces(read_ids(masks[name], classes=True), instances, min_area), names))
+    pieces = list(in_threads(lambda name: _pieces(read_ids(masks[name], classes=True), instances, min_area), names))
     tracks = [StillTrack(f"{name}/{number}", name, images[name], piece, partial(_void_of, masks[name]))
               for name, found in zip(names, pieces) for number, piece in enumerate(found)]  # fmt: skip
     require_tracks(tracks, str(root), f"objects that cover more than {min_area:g} of their image")

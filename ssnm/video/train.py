@@ -72,6 +72,8 @@ def train_run(
     if resume is not None:
         say(_resume(state, config, resume))
     if processes.world > 1:
+        if not processes.is_first:  # its own dropout; the first one draws, and resumes, as a run of one process does
+            seed_everything(config.train.seed + state.step, processes.rank)
         state.parallel = wrap(state.model, processes, untrained_parameters(state.model, config))
     with closing(RunLog(out, state.step, config.train.steps) if processes.is_first else SilentLog()) as log:
         log.write_once("config.yaml", config_to_yaml(config))

@@ -6,9 +6,7 @@ A track is one object through its sequence. Folders and ids are read in natural 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from ..errors import DataError, MissingFileError
 from ..files.ids import ids_in
 from ..files.listing import images_by_stem, shorten
 from ..files.masks import read_ids
+from ..files.parallel import in_threads
 from ..naming import natural_key
 from .tracks import FileTrack, require_tracks
 
@@ -86,8 +85,7 @@ def only_where_seen(tracks: Sequence[FileTrack]) -> list[FileTrack]:
     All masks are read once, in threads, each file for all of its objects.
     """
     files = list(dict.fromkeys(mask for track in tracks for mask in track.masks))
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        seen = dict(zip(files, pool.map(lambda file: frozenset(ids_in(read_ids(file))), files)))
+    seen = dict(zip(files, in_threads(lambda file: frozenset(ids_in(read_ids(file))), files)))
     kept = []
     for track in tracks:
         frames = [k for k, mask in enumerate(track.masks)

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from html import escape
 from importlib import resources
 from pathlib import Path
@@ -19,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from ..files.atomic import replacing
+from ..files.parallel import in_threads
 from . import summary
 from .layers import THUMBNAIL_SIDE, ImageLayers, image_layers
 from .overlays import FALSE_ALARM, HIT, MISS, OBJECT, TRUTH, diverging_colours
@@ -51,21 +51,15 @@ def write_page(
         MissingFileError, DataError: an image, map or ground truth is missing or cannot be decoded.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
     make = _layer_maker(report)
-    try:
-        with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
-            side = fitting_side(report, make, page_bytes)
-            parts = list(_progressing(pool.map(lambda i: make(i, side), range(len(report.images))), report, progress))
-        with unfinished.open("w", encoding="utf-8") as file:
-            file.write(_head(report, parts))
-            for index, part in enumerate(parts):
-                file.write(f'<script type="text/plain" id="layers-{index}">{json.dumps(part.layers)}</script>\n')
-            file.write("</body>\n</html>\n")
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    side = fitting_side(report, make, page_bytes)
+    made = in_threads(lambda i: make(i, side), range(len(report.images)), workers)
+    parts = list(_progressing(made, report, progress))
+    with replacing(path) as unfinished, unfinished.open("w", encoding="utf-8") as file:
+        file.write(_head(report, parts))
+        for index, part in enumerate(parts):
+            file.write(f'<script type="text/plain" id="layers-{index}">{json.dumps(part.layers)}</script>\n')
+        file.write("</body>\n</html>\n")
     return path
 
 

@@ -216,12 +216,13 @@ def test_init_from_takes_another_label_list_and_says_what_it_reset(trained_run, 
     printed = capsys.readouterr().out
     old = torch.load(best, weights_only=True)
     new = torch.load(tmp_path / "run" / "checkpoints" / "last.pt", weights_only=True)
-    carried = [label for label in new["labels"] if label in old["labels"]]
-    fresh = len(new["labels"]) - len(carried)
+    before, after = old["inference"]["labels"], new["inference"]["labels"]
+    carried = [label for label in after if label in before]
+    fresh = len(after) - len(carried)
     assert f"{len(carried)} categories carried over, {fresh} rows of the classifier reset" in printed
     rows_old, rows_new = old["ema"]["semantic.classifier.weight"], new["model"]["semantic.classifier.weight"]
     for label in carried:
-        torch.testing.assert_close(rows_new[new["labels"].index(label)], rows_old[old["labels"].index(label)])
+        torch.testing.assert_close(rows_new[after.index(label)], rows_old[before.index(label)])
 
 
 def test_init_from_and_resume_together_are_refused(trained_run, tiny_config, tmp_path, capsys):

@@ -144,6 +144,18 @@ def test_an_index_survives_writing_and_reading(write, tmp_path):
         np.testing.assert_array_equal(list(again.masks_of(i)), list(index.masks_of(i)))
 
 
+def test_the_file_is_read_by_the_tools_for_coco(write, tmp_path):
+    """One annotation per pair; pycocotools draws the mask that training sees."""
+    coco = pytest.importorskip("pycocotools.coco")
+    annotations = [instance(1, 1, 0, 0, 50, 50), instance(1, 1, 60, 10, 70, 20), instance(2, 3, 0, 0, 90, 70)]
+    index = build_index(write([image(1), image(2)], annotations), min_area=2000, min_images=1)
+    write_index(index, tmp_path / "index.json")
+    theirs = coco.COCO(str(tmp_path / "index.json"))
+    assert theirs.getImgIds(catIds=[3]) == [2] and len(theirs.getAnnIds()) == 2
+    (of_person,) = theirs.loadAnns(theirs.getAnnIds(imgIds=[1], catIds=[1]))
+    np.testing.assert_array_equal(theirs.annToMask(of_person).astype(bool), next(index.masks_of(0)))
+
+
 def test_the_index_is_the_same_whatever_the_order_of_images_and_annotations(write):
     images = [image(i) for i in (1, 2, 3)]
     annotations = [instance(i, c, 0, 0, 50 + i, 50 + c) for i in (1, 2, 3) for c in (1, 3)]
@@ -220,12 +232,16 @@ def test_options_out_of_range_are_refused(tmp_path, option):
 @pytest.mark.parametrize(
     "change, message",
     [
-        (lambda d: d.update(version=2), "version 2"),
-        (lambda d: d.update(format="other"), "not a COCO-SEG index"),
-        (lambda d: d.pop("masks"), "damaged"),
-        (lambda d: d["images"]["id"].append(5), "damaged"),
-        (lambda d: d["masks"].update(codes=d["masks"]["codes"][:-1]), "damaged"),
-        (lambda d: d["pairs"].update(category=[7]), "damaged"),
+        (lambda d: d.pop("info"), "not a COCO-SEG index.*ssnm datasets coco-seg"),
+        (lambda d: d.update(info={}, format="ssnm-coco-seg", version=1), "not a COCO-SEG index of this version"),
+        (lambda d: d.pop("annotations"), "damaged"),
+        (lambda d: d["annotations"].clear(), "damaged.*missing"),
+        (lambda d: d["images"].append(dict(d["images"][0], id=5)), "damaged.*missing"),
+        (lambda d: d["images"].append(dict(d["images"][0])), "damaged.*missing"),
+        (lambda d: d["annotations"][0].update(image_id=7), "damaged.*7"),
+        (lambda d: d["annotations"][0].update(category_id=7), "damaged.*7"),
+        (lambda d: d["annotations"][0]["segmentation"].update(counts=""), "damaged.*empty"),
+        (lambda d: d["annotations"][0]["segmentation"].update(size=[100, 80]), "damaged.*size"),
     ],
 )
 def test_a_damaged_or_foreign_index_is_refused(write, tmp_path, change, message):

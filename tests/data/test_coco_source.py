@@ -10,9 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
+from ssnm.data.coco import CocoSegSource
 from ssnm.data.coco_index import write_index
 from ssnm.data.coco_seg import build_index
-from ssnm.data.coco_source import CocoSegSource
 from ssnm.data.resizing import resize_image, resize_mask, resize_nearest
 from ssnm.errors import DataError, MissingFileError
 

@@ -1,13 +1,9 @@
-"""A store gives the very samples of its source, survives kills and damage, and refuses what it was not made of."""
+"""A store gives the very samples of its source, goes on where it stopped, and refuses what it was not made of."""
 
 import argparse
 import json
 import os
 import pickle
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -22,17 +18,14 @@ from ssnm.coseg.config import config_from_dict
 from ssnm.coseg.groups import GroupDataset, collate_groups
 from ssnm.coseg.pool import ImagePool
 from ssnm.coseg.sampler import GroupDrawer, GroupMix, StepSampler
-from ssnm.data.coco_index import write_index
-from ssnm.data.coco_seg import build_index
-from ssnm.data.coco_source import CocoSegSource
+from ssnm.data import store as store_module
+from ssnm.data.coco import CocoSegSource, build_index, write_index
 from ssnm.data.folders import ProcessedSource, VocSource
 from ssnm.data.procedural import ProceduralSource
-from ssnm.data.store import IMAGES, MANIFEST, MASKS, RECORDS, VOIDS, StoreSource, verify_store
-from ssnm.data.store_writer import write_store
+from ssnm.data.store import IMAGES, INDEX, MASKS, StoreSource, verify_store, write_store
 from ssnm.errors import ConfigError, DataError, MissingFileError
 
 SIZE = (30, 22)  # 660 pixels: the packed masks end in half a byte
-ROOT = Path(__file__).parents[2]
 
 
 def save_image(path: Path, number: int, mode: str = "RGB") -> None:
@@ -103,7 +96,7 @@ def source(tmp_path):
 @pytest.mark.parametrize("make", [voc, processed, coco_seg, procedural])
 def test_every_sample_is_bit_identical_to_its_source(tmp_path, make, workers):
     source = make(tmp_path)
-    report = write_store(source, tmp_path / "store", SIZE, workers, chunk_images=4)
+    report = write_store(source, tmp_path / "store", SIZE, workers)
     for store in (StoreSource(tmp_path / "store", SIZE, source), StoreSource(tmp_path / "store")):
         assert (store.name, store.categories, store.size) == (source.name, source.categories, SIZE)
         assert list(store.items) == list(source.items)
@@ -150,98 +143,71 @@ def test_a_sample_may_be_changed_without_changing_the_store(tmp_path, source):
 # Interrupted runs
 
 
+@pytest.fixture
+def counted_often(monkeypatch):
+    monkeypatch.setattr(store_module, "_COUNT_EVERY", 2)
+
+
 def test_a_finished_store_is_not_written_again(tmp_path, source):
-    write_store(source, tmp_path / "store", SIZE, chunk_images=3)
-    report = write_store(source, tmp_path / "store", SIZE, chunk_images=3)
-    assert (report.written, report.kept) == (0, 3)
+    write_store(source, tmp_path / "store", SIZE)
+    before = (tmp_path / "store" / INDEX).read_bytes()
+    assert write_store(source, tmp_path / "store", SIZE).written == 0
+    assert (tmp_path / "store" / INDEX).read_bytes() == before
 
 
-def test_an_unfinished_store_is_refused_and_finished_by_running_again(tmp_path, source):
+def test_an_unfinished_store_is_refused_and_finished_by_running_again(tmp_path, source, counted_often, monkeypatch):
     root = tmp_path / "store"
-    write_store(source, root, SIZE, chunk_images=2)
-    lines = (root / RECORDS).read_bytes().splitlines(keepends=True)
-    (root / RECORDS).write_bytes(b"".join(lines[:2]) + lines[2][:20])  # killed while it wrote the third line
-    with pytest.raises(DataError, match="unfinished, 2 of 4 chunks"):
-        StoreSource(root)
-    report = write_store(source, root, SIZE)
-    assert (report.written, report.kept) == (2, 2)
+    load = source.load
+    monkeypatch.setattr(source, "load", lambda i, size: load(i, size) if i < 5 else 1 / 0)  # killed at image 5
+    with pytest.raises(ZeroDivisionError):
+        write_store(source, root, SIZE)
+    monkeypatch.setattr(source, "load", load)
+    for refuse in (lambda: StoreSource(root), lambda: StoreSource(root, SIZE, source)):
+        with pytest.raises(DataError, match="unfinished, 4 of 7 images"):
+            refuse()
+    assert "unfinished, 4 of 7 images" in verify_store(root)[0]
+    assert write_store(source, root, SIZE).written == 3 and verify_store(root) == []
     assert all(equal(StoreSource(root).load(i, SIZE), source.load(i, SIZE)) for i in range(7))
 
 
-@pytest.mark.parametrize("name", [IMAGES, MASKS, VOIDS])
-def test_damaged_bytes_are_found_and_written_again(tmp_path, source, name):
+@pytest.mark.parametrize("name", [IMAGES, MASKS])
+def test_damaged_bytes_are_found(tmp_path, source, name):
     root = tmp_path / "store"
-    write_store(source, root, SIZE, chunk_images=2)
+    write_store(source, root, SIZE)
     data = bytearray((root / name).read_bytes())
     data[-1] ^= 255
     (root / name).write_bytes(data)
-    problems = verify_store(root)
-    assert len(problems) == 1 and "does not fit its checksum" in problems[0]
-    assert write_store(source, root, SIZE).written == 1
-    assert verify_store(root) == []
+    (problem,) = verify_store(root)
+    assert problem.startswith(name) and "does not fit its checksum" in problem
 
 
-@pytest.mark.parametrize("name", [IMAGES, MASKS, VOIDS])
-def test_a_short_or_missing_file_is_refused_before_it_is_mapped(tmp_path, source, name):
+@pytest.mark.parametrize("name", [IMAGES, MASKS])
+def test_a_short_foreign_or_missing_file_is_refused_before_it_is_read(tmp_path, source, name):
     root = tmp_path / "store"
     write_store(source, root, SIZE)
     os.truncate(root / name, (root / name).stat().st_size - 1)
-    with pytest.raises(DataError, match=f"{name}.*bytes"):
+    for use in (lambda: StoreSource(root), lambda: verify_store(root), lambda: write_store(source, root, SIZE)):
+        with pytest.raises(DataError, match=f"{name}.*remove the folder"):
+            use()
+    np.save(root / name, np.zeros(3))
+    with pytest.raises(DataError, match=f"{name}: float64"):
         StoreSource(root)
     (root / name).unlink()
     with pytest.raises(MissingFileError, match=name):
         StoreSource(root)
-    write_store(source, root, SIZE)
-    assert equal(StoreSource(root).load(4, SIZE), source.load(4, SIZE))
 
 
-def test_a_damaged_manifest_is_refused(tmp_path, source):
-    write_store(source, tmp_path / "store", SIZE)
-    path = tmp_path / "store" / MANIFEST
-    path.write_text(path.read_text().replace('"person"', '"parson"'))
-    with pytest.raises(DataError, match="checksum"):
-        StoreSource(tmp_path / "store")
-    path.write_text("{}")
-    with pytest.raises(DataError, match="ssnm-store"):
-        StoreSource(tmp_path / "store")
-
-
-SLOW_WRITER = """
-import sys, time
-from ssnm.data.procedural import ProceduralSource
-from ssnm.data.store_writer import write_store
-class Slow(ProceduralSource):
-    def load(self, index, size):
-        time.sleep(0 if index < 20 else 60)
-        return super().load(index, size)
-Slow.__name__ = "ProceduralSource"
-write_store(Slow(num_images=40), sys.argv[1], (24, 24), workers=2, chunk_images=2)
-"""
-
-
-def test_a_killed_writer_leaves_no_worker_and_the_next_run_finishes(tmp_path):
-    root, source = tmp_path / "store", ProceduralSource(num_images=40)
-    killed = subprocess.Popen([sys.executable, "-c", SLOW_WRITER, root], cwd=ROOT, start_new_session=True)
-    deadline = time.monotonic() + 60
-    while not (root / RECORDS).exists() or not (root / RECORDS).stat().st_size:
-        assert time.monotonic() < deadline and killed.poll() is None
-        time.sleep(0.01)
-    killed.send_signal(signal.SIGKILL)
-    killed.wait()
-    while time.monotonic() < deadline:
-        try:
-            os.killpg(killed.pid, 0)  # its workers are still there
-        except ProcessLookupError:
-            break
-        time.sleep(0.05)
-    else:
-        os.killpg(killed.pid, signal.SIGKILL)
-        pytest.fail("workers outlived the process that was killed")
-    with pytest.raises(DataError, match="unfinished"):
-        StoreSource(root)
-    report = write_store(source, root, (24, 24))
-    assert report.kept >= 1 and report.written >= 1 and verify_store(root) == []
-    assert all(equal(StoreSource(root).load(i, (24, 24)), source.load(i, (24, 24))) for i in range(40))
+def test_a_store_of_version_0_1_or_a_foreign_index_is_refused_with_the_line_that_makes_it_anew(tmp_path, source):
+    root = tmp_path / "stores" / "voc"
+    root.mkdir(parents=True)
+    (root / "store.json").write_text('{"format": "ssnm-store", "version": 1}')
+    for use in (lambda: StoreSource(root), lambda: write_store(source, root, SIZE)):
+        with pytest.raises(DataError, match=f"ssnm datasets cache CONFIG --out {root.parent}"):
+            use()
+    for text in ("{}", "[1]", "{", '{"format": "other"}'):
+        (root / INDEX).write_text(text)
+        with pytest.raises(DataError, match="not a store of this version"):
+            StoreSource(root)
 
 
 # What a store is refused for
@@ -281,28 +247,37 @@ def test_a_missing_store_says_how_to_make_one(tmp_path):
         StoreSource(tmp_path)
 
 
-def test_a_disk_without_room_is_said_before_anything_is_written(tmp_path, source, monkeypatch):
-    monkeypatch.setattr("shutil.disk_usage", lambda path: argparse.Namespace(free=100))
-    with pytest.raises(DataError, match="GB are free"):
+def test_a_disk_without_room_is_said_at_once_and_leaves_nothing(tmp_path, source, monkeypatch):
+    def no_room(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", no_room)
+    with pytest.raises(DataError, match="GB and cannot be written .No space left"):
         write_store(source, tmp_path / "store", SIZE)
-    assert not (tmp_path / "store" / MANIFEST).exists()
+    assert list((tmp_path / "store").iterdir()) == []
+
+
+def test_a_worker_that_dies_is_told(tmp_path, source):
+    source.load = lambda index, size: os._exit(1)
+    with pytest.raises(DataError, match="a worker ended.*fewer workers"):
+        write_store(source, tmp_path / "store", SIZE, workers=1)
 
 
 def test_an_image_that_cannot_be_read_is_told_by_writer_and_reader_until_it_is_mended(tmp_path, source):
-    path = tmp_path / "voc" / "JPEGImages" / "5.png"
+    path = tmp_path / "voc" / "JPEGImages" / "2.png"  # the grey one
     good = path.read_bytes()
     path.write_bytes(good[:100])
-    report = write_store(source, tmp_path / "store", SIZE, chunk_images=2)
+    report = write_store(source, tmp_path / "store", SIZE)
     assert list(report.bad) == [str(path)]
     store = StoreSource(tmp_path / "store", SIZE, source)
-    assert list(store.bad) == [5]
-    with pytest.raises(DataError, match="5.png"):
-        store.load(5, SIZE)
+    assert list(store.bad) == [2]
+    with pytest.raises(DataError, match="2.png"):
+        store.load(2, SIZE)
     assert equal(store.load(4, SIZE), source.load(4, SIZE))
     path.write_bytes(good)
     report = write_store(source, tmp_path / "store", SIZE)
-    assert (report.written, report.kept, report.bad) == (1, 3, {})
-    assert equal(StoreSource(tmp_path / "store").load(5, SIZE), source.load(5, SIZE))
+    assert (report.written, report.bad) == (1, {}) and verify_store(tmp_path / "store") == []
+    assert equal(StoreSource(tmp_path / "store").load(2, SIZE), source.load(2, SIZE))
 
 
 # Command and config
@@ -350,9 +325,10 @@ def test_the_command_verifies_and_its_status_tells(tmp_path, config_file, capsys
     assert command(config_file, "--out", out, "--size", 16, "--workers", 1) == 0
     assert command(config_file, "--out", out, "--verify") == 0
     with open(out / "voc" / IMAGES, "r+b") as file:
+        file.seek(1000)
         file.write(b"damage")
     assert command(config_file, "--out", out, "--verify") == 1
-    assert f"wrong: {out / 'voc'}: chunk 0" in capsys.readouterr().out
+    assert f"wrong: {out / 'voc'}: {IMAGES}" in capsys.readouterr().out
 
 
 def test_masks_united_at_full_size_are_not_read_from_a_store():
@@ -374,6 +350,6 @@ def test_photographs_come_out_of_a_store_as_out_of_their_files(tmp_path, ssnm_da
     write_index(build_index(folder / "instances_mini549.json", min_images=100), tmp_path / "index.json")
     source = CocoSegSource(tmp_path / "index.json", folder / "images")
     source.items = source.items[:40]
-    write_store(source, tmp_path / "store", (224, 224), chunk_images=16)
+    write_store(source, tmp_path / "store", (224, 224))
     store = StoreSource(tmp_path / "store", (224, 224), source)
     assert all(equal(store.load(i, (224, 224)), source.load(i, (224, 224))) for i in range(0, 40, 3))

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from ssnm.engine.logs import RunLog, count_progress
+from ssnm.engine.logs import RunLog
 
 
 class Terminal(io.StringIO):
@@ -53,21 +53,3 @@ def test_scores_of_a_validation_have_one_decimal_and_a_line_on_standard_output(t
     log.row({"step": 20, "val/J": 56.949, "val/group_use": 100.0})
     log.close()
     assert capsys.readouterr().out == "step 20: held-out groups  J 56.9  group_use 100.0\n"
-
-
-def count_to_three(hidden: bool = False) -> None:
-    with count_progress(3, "image", "msrc", hidden) as bar:
-        for _ in range(3):
-            bar.update()
-
-
-def test_a_count_is_plain_lines_in_a_file_a_bar_on_a_terminal_and_hidden_on_request(capsys, monkeypatch):
-    count_to_three()
-    lines = capsys.readouterr().err
-    assert "\r" not in lines and lines.splitlines()[0].startswith("msrc: 0/3 ")
-    assert lines.splitlines()[-1].startswith("msrc: 3/3 ") and len(lines.splitlines()) == 2
-    count_to_three(hidden=True)
-    assert capsys.readouterr().err == ""
-    monkeypatch.setattr(sys, "stderr", Terminal())
-    count_to_three()
-    assert "\r" in sys.stderr.getvalue() and "3/3" in sys.stderr.getvalue()

@@ -1,6 +1,6 @@
 """Training groups whose masks are made as the authors' release makes them: union first, then resizing.
 
-Only for sources that draw their masks on request (:class:`ssnm.data.coco_source.CocoSegSource`).
+Only for sources that draw their masks on request (:class:`ssnm.data.coco.CocoSegSource`).
 """
 
 from __future__ import annotations

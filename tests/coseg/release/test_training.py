@@ -22,9 +22,9 @@ from ssnm.coseg.records import GroupBatch, Modulation, SSNMOutput
 from ssnm.coseg.release.losses import ReleaseCriterion
 from ssnm.coseg.release.union_first import UnionFirstDataset
 from ssnm.coseg.sampler import GroupDraw, Slot
+from ssnm.data.coco import CocoSegSource
 from ssnm.data.coco_index import write_index
 from ssnm.data.coco_seg import build_index
-from ssnm.data.coco_source import CocoSegSource
 from ssnm.engine.loop import LoopOptions, TrainState, train
 from ssnm.engine.schedule import Schedule
 from ssnm.errors import ConfigError

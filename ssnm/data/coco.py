@@ -1,4 +1,7 @@
-"""COCO-SEG as a training source: an index from :mod:`ssnm.data.coco_index` plus the folder of images."""
+"""COCO-SEG as a training source: an index (:mod:`ssnm.data.coco_index`) plus the folder of images.
+
+The names that users need are all here: build an index from annotations, write and read it, train from it.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,12 @@ import torch
 
 from ..errors import DataError, MissingFileError
 from ..files.images import AMBIGUOUS, RGBImage, load_rgb, same_aspect
-from .coco_index import CocoSegIndex, read_index
+from .coco_index import CocoSegIndex, read_index, write_index
+from .coco_seg import build_index
 from .records import Item, Sample
 from .resizing import resize_image, resize_mask
+
+__all__ = ["CocoSegSource", "build_index", "read_index", "write_index"]
 
 
 class CocoSegSource:
