@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import DataError, MissingFileError
 from ..files.images import load_rgb
 from ..files.listing import left_out, list_images
+
+if TYPE_CHECKING:
+    from ..coseg.segmentation import Segmentation
 
 LIKELY = 0.1  # a category below this probability is not worth a name
 
@@ -23,6 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threshold", help="of the masks: a number in [0, 1], or mean+std (default: the model's own rule)"
     )
+    parser.add_argument(
+        "--absent", choices=("empty", "keep"), default="empty",
+        help="masks of images that the model holds to be without the object (default: empty)",
+    )  # fmt: skip
     parser.add_argument("--device", help="cpu, cuda, ... (default: an accelerator where there is one)")
 
 
@@ -35,16 +43,26 @@ def run(args: argparse.Namespace) -> int:
             print(f"note: {folder}: {note}")
     _require_readable(images)
     segmenter = from_pretrained(args.checkpoint, args.device)
-    result = segmenter.segment(images, threshold=_threshold(args.threshold))
+    result = segmenter.segment(images, threshold=_threshold(args.threshold), absent=args.absent)
     result.save(args.out)
     if result.categories:
         likely = [f"{name} ({share:.0%})" for name, share in result.categories[:3] if share >= LIKELY]
         names = ", ".join(likely) or "nothing"
         print(f"shared by {_count(len(images))}, as far as the training categories go: {names}")
-    for name, mask in zip(result.names, result.masks) if len(images) <= 50 else ():
-        print(f"  {name}: " + (f"{mask.mean():.0%} of the image" if mask.any() else "nothing found"))
+    for i in range(len(images)) if len(images) <= 50 else ():
+        print(f"  {result.names[i]}: {_found(result, i)}")
     print(f"masks, probabilities and overlays: {args.out}")
     return 0
+
+
+def _found(result: Segmentation, index: int) -> str:
+    """What one line says of an image: how much of it the mask covers, and whether the object is there at all."""
+    mask = result.masks[index]
+    covered = f"{mask.mean():.0%} of the image" if mask.any() else "nothing found"
+    if result.present is None:
+        return covered
+    likely = f"present {result.present[index]:.0%}"
+    return f"not here ({likely})" if result.prediction.absent(index) and not mask.any() else f"{covered} ({likely})"
 
 
 def expand(paths: list[Path]) -> list[Path]:

@@ -87,13 +87,15 @@ def for_export(file: ModelFile, where: str) -> ModelFile:
 def init_from(model: nn.Module, source: ModelFile, labels: tuple[str, ...], where: str | Path) -> str:
     """Start `model` from another model, whose label list may differ. Returns one line that says what was reset.
 
-    The classifier's rows are carried over by category name; rows of new categories keep their fresh values.
+    The classifier's rows are carried over by category name; rows of new categories keep their fresh values. The fusion
+    of a source whose modulator clusters fused maps is left out where this one clusters others (`spatial.maps`).
 
     Raises:
-        CheckpointError: anything but the classifier differs in name or shape.
+        CheckpointError: anything but the classifier and such a fusion differs in name or shape.
     """
     own, theirs = model.state_dict(), tuple(source.inference["labels"])
-    weights = dict(source.weights)
+    fused = any(k.startswith("fusion.") for k in own)
+    weights = {k: v for k, v in source.weights.items() if fused or not k.startswith("fusion.")}
     heads = [k for k in own if k.startswith("semantic.classifier.") and k in weights]
     common = [c for c in labels if c in theirs]
     for key in heads if labels != theirs else ():

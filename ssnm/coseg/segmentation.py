@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Callable, Iterator, Sequence
 
@@ -9,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import ConfigError, DataError
+from ..files.atomic import write_atomically
 from ..files.images import RGBImage, load_rgb, to_rgb
 from ..metrics import binarize
 from ..visualize.overlays import overlay, probability_image
@@ -85,7 +87,7 @@ class Segmentation:
 
     def save(self, folder: str | Path) -> Path:
         """Write masks/NAME.png (0/255), probabilities/NAME.png (grey 8-bit) and overlays/NAME.jpg, one image at a
-        time. Returns the folder.
+        time; with `present`, present.json holds it by name. Returns the folder.
 
         Raises:
             DataError: two images of one name, whose files would overwrite each other.
@@ -103,6 +105,9 @@ class Segmentation:
             Image.fromarray(mask.astype(np.uint8) * 255).save(folder / "masks" / f"{stem}.png")
             Image.fromarray(probability_image(probability)).save(folder / "probabilities" / f"{stem}.png")
             Image.fromarray(overlay(self.image(index), mask)).save(folder / "overlays" / f"{stem}.jpg", quality=90)
+        if self.present is not None:
+            figures = {name: round(float(p), 4) for name, p in zip(self.names, self.present)}
+            write_atomically(folder / "present.json", json.dumps(figures, indent=1) + "\n")
         return folder
 
     def _mask(self, index: int) -> np.ndarray:

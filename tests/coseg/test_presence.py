@@ -1,0 +1,179 @@
+"""Is the shared object in the image? The figures, the rule, its fit, and what the predictor and users make of it."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import ssnm
+from ssnm.coseg.files import read_inference
+from ssnm.coseg.predict import GroupPrediction, Predictor
+from ssnm.coseg.presence import PresenceRule, agreement, best_cut, fit_rule, peaks, shares
+from ssnm.coseg.second_order import second_order_matrix
+from ssnm.coseg.segmentation import Segmentation
+from ssnm.engine.checkpoint import ModelFile, export_model, load_model_file
+from ssnm.errors import CheckpointError, ConfigError
+
+SIZE = 32
+RULE = PresenceRule(peak=1.0, agreement=2.0, bias=0.5, cut=0.4)
+
+
+def pictures(count: int) -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 256, (40, 48, 3), dtype=np.uint8) for _ in range(count)]
+
+
+# The figures
+
+
+def test_the_peak_is_the_mean_of_the_surest_hundredth():
+    maps = np.zeros((2, 20, 20), np.float32)
+    maps[0].flat[:4] = [0.9, 0.8, 0.7, 0.6]  # a hundredth of 400
+    assert peaks(maps).tolist() == pytest.approx([0.75, 0.0])
+
+
+def test_an_image_unlike_the_others_agrees_least_whatever_the_order():
+    logits = torch.full((5, 6), -4.0)
+    logits[[0, 1, 2, 4], 2] = 4.0
+    logits[3, 5] = 4.0
+    values = agreement(logits)
+    assert int(values.argmin()) == 3 and bool((values[[0, 1, 2, 4]] > 2 * values[3]).all())
+    order = torch.tensor([3, 1, 0, 4, 2])
+    torch.testing.assert_close(agreement(logits[order]), values[order])
+    assert 0 <= values.min() and values.max() <= 1
+
+
+def test_equal_images_agree_fully_and_a_single_one_with_itself():
+    row = torch.tensor([[2.0, -1.0, 0.5]])
+    torch.testing.assert_close(agreement(row.expand(4, 3)), torch.ones(4))
+    torch.testing.assert_close(agreement(row), torch.ones(1))
+
+
+def test_shares_are_largest_for_the_image_that_agrees_most_and_never_zero():
+    weights = shares(torch.tensor([0.5, 0.25, 0.0]))
+    assert weights.shape == (1, 3) and weights[0].tolist() == pytest.approx([1.02, 0.27, 0.02])
+
+
+def test_weighted_second_order_pooling_repeats_positions():
+    features = torch.randn(1, 4, 3, generator=torch.Generator().manual_seed(0))
+    twice = second_order_matrix(features[..., [0, 1, 1, 2]])
+    torch.testing.assert_close(second_order_matrix(features, weights=torch.tensor([[1.0, 2.0, 1.0]])), twice)
+    twice = second_order_matrix(features[..., [0, 1, 1, 2]], centred=True)
+    torch.testing.assert_close(second_order_matrix(features, True, torch.tensor([[1.0, 2.0, 1.0]])), twice)
+
+
+# The rule
+
+
+def test_the_rule_is_monotonous_in_both_figures_and_one_for_a_group_of_one():
+    sure, alike = np.array([0.1, 0.5, 0.9]), np.full(3, 0.5)
+    assert (np.diff(RULE(sure, alike)) > 0).all()
+    assert (np.diff(RULE(np.full(3, 0.5), np.array([0.1, 0.5, 1]))) > 0).all()
+    assert RULE(np.array([0.0]), np.array([0.0])).tolist() == [1.0]
+    assert np.isfinite(RULE(np.array([0.0, 1.0]), np.array([0.0, 1.0]))).all()
+
+
+def test_a_fitted_rule_finds_the_images_without_the_object():
+    rng = np.random.default_rng(0)
+    present = rng.random(400) < 0.9
+    sure = np.clip(np.where(present, 0.9, 0.5) + 0.1 * rng.standard_normal(400), 0, 1)
+    alike = np.clip(np.where(present, 0.8, 0.5) + 0.1 * rng.standard_normal(400), 0, 1)
+    rule = fit_rule(sure, alike, present)
+    said = rule(sure, alike)
+    assert rule.peak > 0 and rule.agreement > 0
+    assert np.mean(said[present] >= rule.cut) > 0.95 and np.mean(said[~present] < rule.cut) > 0.95
+
+
+def test_the_cut_loses_as_few_of_either_kind():
+    figures, present = np.array([0.1, 0.2, 0.3, 0.8, 0.9]), np.array([False, False, True, True, True])
+    assert best_cut(figures, present) == pytest.approx(0.25)
+    assert best_cut(figures, ~present) == 0.0  # the wrong way round: nothing is better than emptying nothing
+
+
+# In predictor, result and file
+
+
+def test_without_a_rule_nothing_is_said_and_nothing_changes(tiny_model):
+    plain = Predictor(tiny_model(), SIZE).predict(pictures(4))
+    assert plain.present is None and not plain.absent(0)
+    np.testing.assert_array_equal(plain.map(0), plain.probability(0))
+
+
+@pytest.mark.parametrize("chunk", [2, 20])
+def test_the_figure_comes_in_the_order_of_the_images_and_a_foreign_one_counts_less(tiny_model, chunk):
+    model, images = tiny_model(), pictures(5)
+    straight = Predictor(model, SIZE, chunk=chunk, presence=RULE).predict(images)
+    back = Predictor(model, SIZE, chunk=20, presence=RULE).predict(images[::-1])
+    assert straight.present.shape == (5,) and 0 <= straight.present.min() and straight.present.max() <= 1
+    np.testing.assert_allclose(back.present[::-1], straight.present, atol=1e-4)
+    plain = Predictor(model, SIZE).predict(images)
+    assert np.abs(straight.semantic_vector - plain.semantic_vector).max() > 1e-7  # shares follow the agreement
+    assert Predictor(model, SIZE, presence=RULE).predict(images[:1]).present.tolist() == [1.0]
+
+
+def test_several_groups_in_one_call_are_judged_one_by_one(tiny_model):
+    predictor = Predictor(tiny_model(), SIZE, presence=RULE)
+    stack = torch.stack([predictor.read(p)[0] for p in pictures(6)]).unflatten(0, (2, 3))
+    sizes = [[(SIZE, SIZE)] * 3] * 2
+    for group, prediction in zip(stack, predictor.predict_groups(stack, sizes)):
+        alone = predictor.predict_tensors(group, sizes[0])
+        np.testing.assert_allclose(prediction.present, alone.present, atol=1e-5)
+
+
+def test_a_model_without_semantic_modulator_has_no_figure(tiny_model):
+    assert Predictor(tiny_model(semantic=None), SIZE, presence=RULE).predict(pictures(3)).present is None
+
+
+def two_images() -> GroupPrediction:
+    """Both maps are full; the second image is held to be without the object."""
+    maps = np.full((2, 8, 8), 0.9, np.float32)
+    return GroupPrediction(maps, ((8, 8), (8, 8)), None, None, None, np.array([0.9, 0.1]), cut=0.4)
+
+
+def test_absent_images_have_empty_masks_and_keep_their_probabilities(tmp_path):
+    images = [np.zeros((8, 8, 3), np.uint8)] * 2
+    result = Segmentation(images, two_images(), (), 0.5)
+    assert [bool(m.any()) for m in result.masks] == [True, False]
+    assert float(result.probabilities[1].min()) > 0.8 and result.present.tolist() == [0.9, 0.1]
+    result.save(tmp_path)
+    saved = [np.asarray(Image.open(tmp_path / kind / "image_0002.png")) for kind in ("masks", "probabilities")]
+    assert not saved[0].any() and saved[1].all()
+    kept = Segmentation(images, two_images(), (), 0.5, absent="keep")
+    assert all(m.any() for m in kept.masks)
+    with pytest.raises(ConfigError, match="absent must be 'empty' or 'keep', got 'drop'"):
+        Segmentation(images, two_images(), (), 0.5, absent="drop")
+
+
+def with_rule(source: ModelFile, rule: PresenceRule) -> ModelFile:
+    return replace(source, inference={**source.inference, "present": rule.to_dict()})
+
+
+def test_a_model_file_carries_its_rule(checkpoint, tmp_path):
+    source = load_model_file(checkpoint)
+    path = tmp_path / "with_rule.safetensors"
+    export_model(path, with_rule(source, RULE))
+    result = ssnm.from_pretrained(path, "cpu").segment(pictures(3))
+    assert result.present.shape == (3,) and result.prediction.cut == 0.4
+    assert ssnm.from_pretrained(checkpoint, "cpu").segment(pictures(3)).present is None
+    for wrong in ({"peak": 1.0}, {**RULE.to_dict(), "cut": 2.0}, {**RULE.to_dict(), "bias": float("nan")}):
+        damaged = ModelFile("ssnm", source.config, {**source.inference, "present": wrong}, {})
+        with pytest.raises(CheckpointError, match="what inference needs is missing or damaged"):
+            read_inference(damaged, "file")
+
+
+def test_the_segment_command_says_which_image_does_not_belong(checkpoint, tmp_path, capsys):
+    source = load_model_file(checkpoint)
+    path, rule = tmp_path / "m.safetensors", PresenceRule(0.0, 0.0, -5.0, 0.5)  # nothing is ever there
+    export_model(path, with_rule(source, rule))
+    files = [tmp_path / f"{k}.png" for k in range(3)]
+    for file, picture in zip(files, pictures(3)):
+        Image.fromarray(picture).save(file)
+    arguments = ["segment", *map(str, files), "--out", str(tmp_path / "out"), "--checkpoint", str(path)]
+    assert ssnm.cli.main(arguments) == 0
+    assert capsys.readouterr().out.count("not here") == 3
+    listed = json.loads((tmp_path / "out" / "present.json").read_text())
+    assert list(listed) == ["0.png", "1.png", "2.png"] and max(listed.values()) < 0.1
+    assert ssnm.cli.main([*arguments, "--absent", "keep"]) == 0
