@@ -233,6 +233,8 @@ def _describe(config: Config, training, held_out) -> list[str]:
         f"data: {sources}; {len(training.ids)} for training, {len(held_out.ids)} held out; "
         f"{len(training.labels)} categories"
     ]
-    if isinstance(config.model, ModelConfig) and config.model.spatial.enabled and not getattr(config.loss, "spa", 0):
-        lines.append("loss.spa is 0: the fusion layers get no gradient and stay as initialised")
+    spatial = config.model.spatial if isinstance(config.model, ModelConfig) else None
+    trained = spatial is not None and spatial.trains_maps and getattr(config.loss, "spa", 0)
+    if spatial is not None and spatial.enabled and spatial.maps == "fused" and not trained:
+        lines.append("l_spa trains nothing: the fusion layers get no gradient and stay as initialised")
     return lines

@@ -10,6 +10,7 @@ from torch import nn
 import ssnm
 from ssnm.coseg.config import LossConfig, config_from_dict
 from ssnm.coseg.files import for_export, inference_of, init_from, read_inference
+from ssnm.coseg.model import SpatialModulator
 from ssnm.coseg.train import train_run
 from ssnm.engine.checkpoint import ModelFile, export_model, load_model_file, load_training
 from ssnm.errors import CheckpointError
@@ -107,3 +108,11 @@ def test_a_model_of_another_body_is_refused():
     old.body = nn.Linear(2, 7)
     with pytest.raises(CheckpointError, match="2 of another shape .first: body.weight"):
         init_from(new, source_of(old, ("cat", "cow")), ("ant", "cat", "cow"), "old.pt")
+
+
+def test_a_fusion_is_left_behind_where_the_new_model_clusters_other_maps(tiny_model):
+    fused, coarsest = tiny_model(), tiny_model(spatial=SpatialModulator(maps="coarsest"))
+    assert "all weights taken over" in init_from(coarsest, source_of(fused, ("a", "b", "c")), ("a", "b", "c"), "old.pt")
+    assert all(torch.equal(v, fused.state_dict()[k]) for k, v in coarsest.state_dict().items())
+    with pytest.raises(CheckpointError, match="missing .first: fusion"):
+        init_from(fused, source_of(coarsest, ("a", "b", "c")), ("a", "b", "c"), "old.pt")

@@ -1,5 +1,7 @@
 """The network: its symmetries, what its gradients reach, its ablations, any N and any size."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -368,3 +370,64 @@ def test_the_forward_of_a_group_is_encode_modulate_segment(tiny_model):
         codes = type(one_by_one[0])(*(torch.cat([getattr(c, k) for c in one_by_one]) for k in ("phi", "indicators")))
         logits = model.segment(cfms, model.modulate(codes, 3), (64, 64))
         torch.testing.assert_close(logits, model(images).mask_logits[0], rtol=1e-3, atol=1e-3)
+
+
+# Maps of the spatial modulator, normalised levels, exchanged gamma
+
+
+def test_the_coarsest_maps_are_clustered_as_they_are_and_need_no_fusion(tiny_model):
+    model = tiny_model(Pyramid(), spatial=SpatialModulator(maps="coarsest"))
+    images = some_images(1, 3, 3, 96, 96)
+    mask = model(images).modulation.spatial_mask
+    direct, _, _ = SpatialModulator()(model.backbone(images[0])[-1][None])
+    torch.testing.assert_close(mask, direct)
+    assert model.fusion is None and not any(k.startswith("fusion") for k in model.state_dict())
+
+
+@pytest.mark.parametrize("trains, reached", [(True, True), (False, False)])
+def test_the_clustering_loss_trains_its_maps_only_where_it_is_asked_to(tiny_model, trains, reached):
+    model = tiny_model(Pyramid(), spatial=SpatialModulator(trains_maps=trains)).train()
+    output = model(some_images(1, 3, 3, 96, 96))
+    energy = output.modulation.clustering_energy.sum()
+    assert energy.requires_grad == reached and torch.isfinite(output.modulation.eigenvalue).all()
+    if reached:
+        energy.backward()
+        assert all(p.grad is not None for p in model.fusion.parameters())
+
+
+def test_normalised_levels_meet_the_modulators_at_order_one_whatever_the_backbone_gives(tiny_model):
+    model = tiny_model(Pyramid(), level_norm="layer")
+    seen = []
+    for norm in model.level_norm:
+        norm.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    images = some_images(1, 2, 3, 64, 64)
+    cfms = model.backbone(images[0])
+    modulation = model.modulate(model.encode(cfms), 2)
+    for scale in (1, 1000):
+        model.segment([scale * m for m in cfms], modulation, (64, 64))
+    assert len(seen) == 2 * len(cfms)
+    for output in seen:
+        torch.testing.assert_close(output.square().mean((1, 2, 3)), torch.ones(2), rtol=0.01, atol=0.01)
+
+
+def test_exchanged_images_are_segmented_with_the_next_groups_gamma_and_their_own_shift(tiny_model):
+    model = tiny_model()
+    images = some_images(2, 3, 3, 64, 64)
+    output = model(images, 2)
+    assert output.exchanged_logits.shape == (2, 2, 64, 64) and model(images).exchanged_logits is None
+    assert model(images[:1], 2).exchanged_logits is None  # one group has nobody to exchange with
+    mixed = replace(
+        output.modulation,
+        spatial_mask=output.modulation.spatial_mask[:1],
+        semantic_vector=output.modulation.semantic_vector[1:],
+    )
+    wanted = model.segment(model.backbone(images[0]), mixed, (64, 64))[:2]
+    torch.testing.assert_close(output.exchanged_logits[0], wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_what_the_classifier_says_of_an_image_alone_is_what_it_says_of_a_group_of_one(tiny_model):
+    model, images = tiny_model(), some_images(2, 3, 3, 64, 64)
+    alone = model(images).image_logits
+    assert alone.shape == (2, 3, 3)
+    one = model(images[1:, 2:3]).modulation.category_logits[0]
+    torch.testing.assert_close(alone[1, 2], one, rtol=1e-4, atol=1e-5)

@@ -121,7 +121,8 @@ def test_every_category_weighs_the_same_in_the_category_score(pool):
 
 def test_the_choice_weighs_categories_further_sets_group_use_and_foreign_images(pool, tiny_model):
     validator = Validator.make(pool, SIZE, 3, 2, 2, 1, torch.device("cpu"), foreign=3)
-    other = make(ImagePool([ProceduralSource(SEEN_KINDS[4:7], num_images=20, objects_per_image=(2, 2), seed=3)]), two_category=0)
+    unseen = ProceduralSource(SEEN_KINDS[4:7], num_images=20, objects_per_image=(2, 2), seed=3)
+    other = make(ImagePool([unseen]), two_category=0)
     scores = replace(validator, further=[("unseen", other)])(tiny_model(num_categories=4))
     wanted = (scores["J_category"] + scores["unseen/J"]) / 2 + scores["group_use"] / 10 - scores["J_lost"]
     assert scores["choice"] == pytest.approx(wanted) and 0 <= scores["masked"] <= 100
