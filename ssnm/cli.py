@@ -27,7 +27,7 @@ COMMANDS = {
 }
 
 VIDEO_SETS = ("davis2016", "davis2017", "youtube_objects", "youtube_vos", "video_folder")
-INSTANCE_SETS = ("instance_folder", "coco_instances")
+INSTANCE_SETS = ("instance_folder", "coco_instances", "procedural_instances")
 # Commands whose options depend on the value of one of them: that option, and value -> module of ssnm/commands.
 VARIANTS = {
     "score": ("--task", {"coseg": "score", "video": "score_video", "instances": "score_instances"}),

@@ -22,7 +22,7 @@ from ..metrics.maps import read_map
 from ..metrics.protocol import AVERAGE_NAMES
 from ..visualize.records import GroupRecord, ImageFiles, MapRecord, Report, RunRecord, ScoreRow
 from ..visualize.report import write_page
-from . import report_video
+from . import report_instances, report_video
 
 RUN_RECORD, SCORES, SPATIAL_MASKS = "run.json", "scores.json", "spatial_masks.npz"
 UNSCORED_RULE = "mean+std:0.8"
@@ -72,6 +72,10 @@ def write_report(
         if against is not None:
             raise DataError(f"{folder}: a run on videos; two of them cannot be laid side by side, leave out --against")
         return report_video.write_report(folder, out, data)
+    if report_instances.is_instance_run(folder):
+        if against is not None:
+            raise DataError(f"{folder}: a run on instances; two cannot be laid side by side, leave out --against")
+        return report_instances.write_report(folder, out)
     results = [read_results(Path(f)) for f in (folder, against) if f is not None]
     default = "report.html" if against is None else f"report_against_{Path(against).resolve().name}.html"
     return write_page(make_report(results, data), out or Path(folder) / default, progress=progress)

@@ -11,9 +11,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ..data.instance_sets import INSTANCE_SETS
 from ..facts import published_instance_results
 from .test import find_root
-from .test_instances import DATASETS, selected
+from .test_instances import selected
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--task", choices=["instances"], help="what is scored")
     parser.add_argument("--pred", required=True, type=Path, metavar="DIR", help="DIR/<group>/instances.json")
     parser.add_argument("--gt", required=True, type=Path, metavar="ROOT", help="the test set")
-    parser.add_argument("--dataset", choices=DATASETS, default="instance_folder", help="its layout (the first)")
+    parser.add_argument("--dataset", choices=INSTANCE_SETS, default="instance_folder", help="its layout (the first)")
     parser.add_argument("--groups", type=Path, metavar="FILE", help="coco_instances: the groups")
     parser.add_argument("--classes", metavar="A,B", help="only these groups")
     parser.add_argument("--against", choices=list(published_instance_results()["datasets"]),

@@ -2,8 +2,8 @@
 
 CONFIG is a file such as configs/deepco3_small.yaml. instance_folder is the official layout, ROOT/Image/<class>/* and
 ROOT/Mask/<class>/<name>_InstID*.png; coco_instances a COCO folder, with groups from --groups, ROOT/groups.json or the
-rule of `ssnm datasets instances`. Beside our AP stand that of the prior's connected components and the ceiling of the
-proposals.
+rule of `ssnm datasets instances`; procedural_instances are drawn and need no --data. Beside our AP stand that of the
+prior's connected components, that of a choice by chance, and the ceiling of the proposals.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..facts import published_instance_results
 from .instances import CosegPrior, add_method_arguments, trained_from
 from .test import find_root
 
-DATASETS = ("instance_folder", "coco_instances")
+DATASETS = ("instance_folder", "coco_instances", "procedural_instances")
 OWN = "own"
 
 
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE",
                         help="change a value of the config; may be repeated")  # fmt: skip
     parser.add_argument("--dataset", required=True, choices=DATASETS, help="which layout")
-    parser.add_argument("--data", type=Path, required=True, metavar="ROOT", help="its folder, here or in $SSNM_DATA")
+    parser.add_argument("--data", type=Path, metavar="ROOT", help="its folder, here or in $SSNM_DATA")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where masks and scores go")
     parser.add_argument("--groups", type=Path, metavar="FILE", help="coco_instances: the groups")
     parser.add_argument("--classes", metavar="A,B", help="only these groups")
@@ -55,8 +55,9 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"{args.config}: --dataset {args.dataset} needs method deepco3, as deepco3_small.yaml has it")
     if args.groups is not None and args.dataset != "coco_instances":
         raise ConfigError("--groups is for --dataset coco_instances; the folders of instance_folder are its groups")
-    root = find_root(args.data)
-    groups = selected(read_instance_set(args.dataset, root, args.groups), args.classes)
+    root = _root(args)
+    layout = "instance_folder" if args.dataset == "procedural_instances" else args.dataset
+    groups = selected(read_instance_set(layout, root, args.groups), args.classes)
     bar = tqdm(total=len(groups), unit="group", disable=None)
 
     def on_group(name: str) -> None:
@@ -76,11 +77,24 @@ def run(args: argparse.Namespace) -> int:
 
         print("\n" + published_table(scores, args.against))
     if args.report:
-        from .report import write_report
+        from .report_instances import write_report
 
         print(f"report: {write_report(args.out)}")
     print(f"\nresults and scores: {args.out}")
     return 0
+
+
+def _root(args: argparse.Namespace) -> Path:
+    """The folder of the data; procedural_instances are drawn into OUT/data."""
+    if args.dataset == "procedural_instances":
+        from ..data.procedural_instances import write_procedural_instances
+
+        if args.data is not None:
+            raise ConfigError("--data: procedural_instances are drawn, not read; leave it out")
+        return write_procedural_instances(args.out / "data", seed=args.seed)
+    if args.data is None:
+        raise ConfigError(f"--data ROOT is needed: the folder of {args.dataset}")
+    return find_root(args.data)
 
 
 def selected(groups: list, classes: str | None) -> list:

@@ -17,11 +17,12 @@ from ..files.atomic import write_atomically
 from ..files.components import component_masks
 from ..metrics.instances import GroupScores, InstanceScores, score_group
 from ..metrics.mask_ap import overlap_matrix
+from ..visualize.instances import palette_png
 from .config import Config
 from .discovery import BORDER, Finding, Group, Progress, find, seeded_network
 from .photos import Photo, enlarged, read_photos
 from .prior import resized
-from .result import image_ids
+from .result import image_ids, index_image
 
 # The level at which a prior's map becomes the baseline's mask, and the least share of the image that a component
 # covers; both chosen for the baseline on the odd groups of docs/deepco3.md.
@@ -68,7 +69,7 @@ def run_test(
         finding.result.save(out / group.name)
         said[str(finding.result.prior)] = None
         if group.truth is not None:
-            scored.append(_scored(group, photos, finding, coco))
+            scored.append(_scored(group, photos, finding, coco, out / group.name))
     listed = [{"group": g.name, "images": [str(p.absolute()) for p in g.paths]} for g in groups]
     document = {"task": "instances", "seed": seed, **(record or {}), "prior": list(said), "groups": listed}
     write_atomically(out / RUN_RECORD, json.dumps(document, indent=1) + "\n")
@@ -114,9 +115,13 @@ def prior_components(values: np.ndarray, level: float = COMPONENT_LEVEL) -> tupl
     return masks, np.array([float(values[mask].mean()) for mask in masks])
 
 
-def _scored(group: InstanceGroup, photos: Sequence[Photo], finding: Finding, coco: CocoEvaluation) -> GroupScores:
+def _scored(
+    group: InstanceGroup, photos: Sequence[Photo], finding: Finding, coco: CocoEvaluation, out: Path
+) -> GroupScores:
+    """Score a group, and write its true masks beside what was found."""
     truths = [group.truth(i) for i in range(len(group))]
     for photo, truth in zip(photos, truths):
+        write_atomically(out / "truth" / f"{photo.stem}.png", palette_png(index_image(truth)))
         if truth.shape[1:] != photo.size:
             raise DataError(f"{photo.name} has {photo.size} pixels, its true masks {truth.shape[1:]}; they must agree")
     predictions = list(finding.result.masks)

@@ -31,9 +31,12 @@ DRAWS = 2000  # of the bootstrap
 
 @dataclass(frozen=True)
 class GroupScores:
-    """One group. ap: at `THRESHOLDS`; corloc: share of images whose best mask's box is right; baseline: AP of the
-    prior's components; merged: AP and baseline on the images where one component covers two or more objects, and
-    their number; ceiling: recall at 0.5 and mean best overlap of the proposals. None: not measured."""
+    """One group; None: not measured.
+
+    ap: at `THRESHOLDS`; corloc: share of images whose best mask's box is right; baseline: AP of the prior's components;
+    random: AP of proposals drawn by chance, as many as were found; merged: AP and baseline on the images where one
+    component covers two or more objects, and their number; ceiling: recall at 0.5 and mean best overlap of proposals.
+    """
 
     name: str
     images: int
@@ -42,6 +45,7 @@ class GroupScores:
     ap: tuple[float, ...]
     corloc: float
     baseline: tuple[float, ...] | None = None
+    random: tuple[float, ...] | None = None
     merged: tuple[tuple[float, ...], tuple[float, ...], int] | None = None
     ceiling: tuple[float, float] | None = None
 
@@ -66,14 +70,18 @@ class InstanceScores:
 
     def table(self) -> str:
         """For a terminal, percent."""
-        header = ["group", "images", "objects", "found", *(f"AP {t:g}" for t in THRESHOLDS), "CorLoc"]
+        header = ["group", "images", "objects", "found", *(f"AP{100 * t:g}" for t in THRESHOLDS), "CorLoc"]
         with_baseline = any(g.baseline for g in self.groups)
         with_ceiling = any(g.ceiling for g in self.groups)
-        header += [f"base {t:g}" for t in THRESHOLDS[:2]] if with_baseline else []
-        header += ["ceiling", "overlap"] if with_ceiling else []
+        header += [f"comp{100 * t:g}" for t in THRESHOLDS[:2]] if with_baseline else []
+        header += ["chance50", "ceiling", "overlap"] if with_ceiling else []
         rows = [self._row(g, with_baseline, with_ceiling) for g in self.groups]
         rows.append(self._row(self._average(), with_baseline, with_ceiling))
-        lines = [text_table(header, rows, rules_before=(len(rows) - 1,)), *self._sentences()]
+        lines = [text_table(header, rows, rules_before=(len(rows) - 1,))]
+        if with_baseline or with_ceiling:
+            lines.append("comp: the prior's connected components; chance: as many proposals drawn by chance; ceiling, "
+                         "overlap: objects that some proposal finds at 0.5, mean best overlap")  # fmt: skip
+        lines += self._sentences()
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
     def to_dict(self) -> dict[str, Any]:
@@ -105,6 +113,7 @@ class InstanceScores:
             self.mean(lambda g: g.ap) or (float("nan"),) * len(THRESHOLDS),
             (self.mean(lambda g: (g.corloc,)) or (float("nan"),))[0],
             self.mean(lambda g: g.baseline),
+            self.mean(lambda g: g.random),
             (*pair, sum(m[2] for m in merged)) if pair else None,
             self.mean(lambda g: g.ceiling),
         )
@@ -113,7 +122,9 @@ class InstanceScores:
         cells = [group.name, str(group.images), str(group.objects), str(group.found)]
         values = [*group.ap, group.corloc]
         values += [*(group.baseline or (float("nan"),) * 3)[:2]] if with_baseline else []
-        values += [*(group.ceiling or (float("nan"),) * 2)] if with_ceiling else []
+        none = float("nan")
+        chance = group.random[1] if group.random else none
+        values += [chance, *(group.ceiling or (none, none))] if with_ceiling else []
         return [*cells, *(percent(v if np.isfinite(v) else None) for v in values)]
 
     def _sentences(self) -> list[str]:
@@ -142,13 +153,14 @@ def score_group(
     truths: Sequence[np.ndarray],
     components: Sequence[tuple[np.ndarray, np.ndarray]] | None = None,
     ceiling: Sequence[np.ndarray] | None = None,
+    seed: int = 0,
 ) -> GroupScores:
     """Score one group.
 
     Args:
         predictions, scores, truths: as :func:`ssnm.metrics.mask_ap.average_precision` takes them.
         components: per image the masks (n, H, W) and scores (n,) of the baseline.
-        ceiling: per image IoU (g, M) of objects with proposals.
+        ceiling: per image IoU (g, M) of objects with proposals; also for the choice by chance, drawn with `seed`.
 
     Raises:
         DataError: lists or arrays that do not belong together.
@@ -166,11 +178,14 @@ def score_group(
             parts = ((overlaps, scores), (base_overlaps, base_scores))
             both = [_plain(average_precision_of([o[i] for i in chosen], [s[i] for i in chosen])) for o, s in parts]
             merged = (*both, len(chosen))
+    random = None
+    if ceiling is not None:
+        random = _plain(average_precision_of(*_by_chance(ceiling, scores, np.random.default_rng(seed))))
     return GroupScores(
         name, len(truths), sum(map(len, truths)), sum(map(len, predictions)),
         _plain(average_precision_of(overlaps, scores)),
         correct_localization(boxes, [[_box(mask) for mask in truth if mask.any()] for truth in truths]),
-        baseline, merged, None if ceiling is None else proposal_ceiling(ceiling),
+        baseline, random, merged, None if ceiling is None else proposal_ceiling(ceiling),
     )  # fmt: skip
 
 
@@ -219,6 +234,15 @@ def published_table(scores: InstanceScores, dataset: str, name: str = "ours") ->
     about_mcg = "the published rows use MCG, which learned from pixel-level truth, also where they say trained: no"
     return "\n".join([f"{about['name']}, Tables 2 and 4 of DeepCO3 (CVPR 2019), percent", table, f"note: {words}",
                       f"note: {about_mcg}"])  # fmt: skip
+
+
+def _by_chance(
+    overlaps: Sequence[np.ndarray], scores: Sequence[np.ndarray], draw: np.random.Generator
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Overlaps (g, k) and scores (k,) of proposals drawn by chance, as many in each image as were found, at least 1."""
+    counts = [min(overlap.shape[1], max(1, len(one))) for overlap, one in zip(overlaps, scores)]
+    chosen = [overlap[:, draw.permutation(overlap.shape[1])[:k]] for overlap, k in zip(overlaps, counts)]
+    return chosen, [draw.random(k) for k in counts]
 
 
 def _box(mask: np.ndarray) -> tuple[int, int, int, int] | None:
