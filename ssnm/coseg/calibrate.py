@@ -46,7 +46,7 @@ def held_out_logits(
     train_size = config.data.size
     _, held_out = build.build_pools(config.data)
     v = config.validation
-    drawn = Validator.make(held_out, train_size, config.data.group_size, groups, 0, v.seed, device)
+    drawn = Validator.make(held_out, train_size, config.data.group_size, groups, 0, v.seed, device, balance=v.balance)
     predictor = Predictor(model, size, device)
     shown, truth = (GroupDataset(held_out, (s, s)) for s in (size, train_size))
     logits, masks = [], []
@@ -84,25 +84,26 @@ def choose(
 def calibrate_presence(
     model: torch.nn.Module, config: Config, size: int, groups: int, device: torch.device
 ) -> PresenceRule:
-    """The rule of "is the object in this image?", fitted to held-out groups of which each is seen clean and with one
-    foreign image, at `size`. The groups are drawn by validation.seed + 1."""
+    """The rule of "is the object in this image?", fitted to held-out groups with one foreign image each, at `size`.
+    The groups are drawn by validation.seed + 1; masks are cut at one half."""
     _, held_out = build.build_pools(config.data)
     cases = cases_of_pool(held_out, size, groups, config.validation.seed + 1, config.data.group_size)
     predictor = Predictor(model, size, device, presence=PresenceRule(1.0, 1.0, 0.0))
-    sure, agreed, present = [], [], []
+    sure, agreed, present, J = [], [], [], []
     for case in cases:
-        for last in (case.images[-1], case.foreign):
-            prediction = predictor.predict([*case.images[:-1], last])
-            sure.append(peaks(prediction.probabilities))
-            agreed.append(prediction.agreement)
-            present += [*[True] * (len(case.images) - 1), last is not case.foreign]
-    return fit_rule(np.concatenate(sure), np.concatenate(agreed), np.array(present))
+        prediction = predictor.predict([*case.images[:-1], case.foreign])
+        sure.append(peaks(prediction.probabilities))
+        agreed.append(prediction.agreement)
+        masks = [binarize(p, HALF)[0] for p in prediction.probabilities[:-1]]
+        J += [*(jaccard(m, t) for m, t in zip(masks, case.truths)), 0.0]
+        present += [*[True] * len(masks), False]
+    return fit_rule(np.concatenate(sure), np.concatenate(agreed), np.array(present), np.array(J))
 
 
 def with_presence(source: ModelFile, rule: PresenceRule, groups: int) -> ModelFile:
     """The model file with `rule`; the card says what it was fitted to."""
     formula = f"{rule.peak:.2f} * log-odds of the mask's peak + {rule.agreement:.2f} * log(agreement) {rule.bias:+.2f}"
-    said = f"sigmoid({formula}), cut {rule.cut:.2f}: {groups} held-out groups, clean and with one foreign image"
+    said = f"sigmoid({formula}), cut {rule.cut:.2f}: {groups} held-out groups with one foreign image each"
     inference = {**source.inference, "present": rule.to_dict()}
     return dataclasses.replace(source, inference=inference, card={**source.card, "presence": said})
 

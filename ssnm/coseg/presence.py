@@ -82,9 +82,11 @@ def features(peaks: np.ndarray, agreement: np.ndarray) -> np.ndarray:
     return np.stack([np.log(peaks / (1 - peaks)), np.log(agreement), np.ones(len(peaks))], axis=1)
 
 
-def fit_rule(peaks: np.ndarray, agreement: np.ndarray, present: np.ndarray, ridge: float = 1e-2) -> PresenceRule:
+def fit_rule(
+    peaks: np.ndarray, agreement: np.ndarray, present: np.ndarray, J: np.ndarray, ridge: float = 1e-2
+) -> PresenceRule:
     """Logistic regression of `present` (n,) bool on the two figures, with a small ridge, by Newton's method; absent and
-    present images weigh the same in sum, and the cut loses as few of either."""
+    present images weigh the same in sum. J (n,) in [0, 1]: of each present image's mask, for the cut."""
     x, y = features(peaks, agreement), np.asarray(present, dtype=np.float64)
     weight = np.where(y > 0, 0.5 / y.mean(), 0.5 / (1 - y).mean())
     penalty = ridge * len(y) * np.diag([1.0, 1.0, 0.0])
@@ -97,16 +99,16 @@ def fit_rule(peaks: np.ndarray, agreement: np.ndarray, present: np.ndarray, ridg
         w -= step
         if np.abs(step).max() < 1e-10:
             break
-    rule = PresenceRule(*(float(v) for v in w))
-    return PresenceRule(rule.peak, rule.agreement, rule.bias, best_cut(sigmoid(x @ w), y > 0))
+    return PresenceRule(*(float(v) for v in w), best_cut(sigmoid(x @ w), y > 0, J))
 
 
-def best_cut(figures: np.ndarray, present: np.ndarray) -> float:
-    """The cut between two figures that loses as few present images as it lets absent ones through, in shares."""
+def best_cut(figures: np.ndarray, present: np.ndarray, J: np.ndarray) -> float:
+    """The cut between two figures with the largest mean score, where a present image scores the J of its mask, or 0 if
+    it is emptied, and an absent one 1 if it is emptied, or 0: an image whose mask is bad anyway costs little."""
     values = np.unique(figures)
     cuts = np.concatenate([[0.0], (values[1:] + values[:-1]) / 2])
-    errors = [np.mean(figures[present] < c) + np.mean(figures[~present] >= c) for c in cuts]
-    return float(cuts[int(np.argmin(errors))])
+    scores = [np.where(present, J * (figures >= cut), figures < cut).mean() for cut in cuts]
+    return float(cuts[int(np.argmax(scores))])
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:

@@ -81,16 +81,20 @@ def test_a_fitted_rule_finds_the_images_without_the_object():
     present = rng.random(400) < 0.9
     sure = np.clip(np.where(present, 0.9, 0.5) + 0.1 * rng.standard_normal(400), 0, 1)
     alike = np.clip(np.where(present, 0.8, 0.5) + 0.1 * rng.standard_normal(400), 0, 1)
-    rule = fit_rule(sure, alike, present)
+    rule = fit_rule(sure, alike, present, np.full(400, 0.7))
     said = rule(sure, alike)
     assert rule.peak > 0 and rule.agreement > 0
     assert np.mean(said[present] >= rule.cut) > 0.95 and np.mean(said[~present] < rule.cut) > 0.95
 
 
-def test_the_cut_loses_as_few_of_either_kind():
-    figures, present = np.array([0.1, 0.2, 0.3, 0.8, 0.9]), np.array([False, False, True, True, True])
-    assert best_cut(figures, present) == pytest.approx(0.25)
-    assert best_cut(figures, ~present) == 0.0  # the wrong way round: nothing is better than emptying nothing
+def test_the_cut_weighs_what_a_lost_mask_was_worth_against_an_emptied_foreign_image():
+    figures, present = np.array([0.1, 0.2, 0.3, 0.8, 0.9]), np.array([False, True, False, True, True])
+    good, bad = np.array([0, 0.9, 0, 0.9, 0.9]), np.array([0, 0.1, 0, 0.9, 0.9])
+    assert best_cut(figures, present, good) == pytest.approx(0.55)  # loses 0.9 for two foreign images: 1 more than 0.15
+    assert best_cut(figures, present, bad) == pytest.approx(0.55)
+    figures = np.array([0.3, 0.1, 0.2, 0.8, 0.9])  # now the first foreign image lies above two members
+    assert best_cut(figures, np.array([False, True, True, True, True]), np.full(5, 0.9)) == 0.0
+    assert best_cut(figures, np.array([False, True, True, True, True]), np.full(5, 0.1)) == pytest.approx(0.55)
 
 
 # In predictor, result and file
