@@ -26,6 +26,7 @@ from ssnm.coseg.validation import Validator
 from ssnm.data.procedural_kinds import SEEN_KINDS
 from ssnm.engine.checkpoint import load_training
 from ssnm.engine.loop import TrainState
+from ssnm.errors import CheckpointError, ConfigError
 from ssnm.methods import config_of
 
 BASE = """
@@ -351,10 +352,10 @@ def test_a_weights_file_is_what_the_backbone_starts_from(start, tmp_path):
     changed = start(**{"model.backbone.weights": str(tmp_path / "w.pt")})
     stored = torch.load(tmp_path / "w.pt", weights_only=True)
     assert all(torch.equal(v, stored[k]) for k, v in changed.model.backbone.net.state_dict().items())
-    torch.save(stored | {"extra.weight": torch.zeros(1)}, tmp_path / "w.pt")
-    with pytest.raises(Exception, match="1 unexpected .first: extra.weight"):
-        start(**{"model.backbone.weights": str(tmp_path / "w.pt")})
-    start(**{"model.backbone.weights": str(tmp_path / "w.pt"), "model.backbone.allow_unused": ["extra"]})
+    torch.save(stored | {"extra.weight": torch.zeros(1)}, tmp_path / "more.pt")
+    with pytest.raises(CheckpointError, match="1 unexpected .first: extra.weight"):
+        start(**{"model.backbone.weights": str(tmp_path / "more.pt")})
+    start(**{"model.backbone.weights": str(tmp_path / "more.pt"), "model.backbone.allow_unused": ["extra"]})
 
 
 def test_the_keys_of_the_release_reach_its_network():
@@ -374,13 +375,15 @@ class Recorder:
 
 
 SOURCE_VALUES = {"root": "ROOT", "list": "LIST", "class_names": ["one", "two"], "name": "NAME", "index": "INDEX",
-                 "images": "IMAGES", "classes": ["one", "two"], "num_images": 17, "kinds": "unseen", "seed": 23, "store": "STORE"}  # fmt: skip
-SHOWN_AS = {"class_names": "('one', 'two')", "classes": "('one', 'two')", "kinds": str(build.PROCEDURAL_KINDS["unseen"])}
+                 "images": "IMAGES", "classes": ["one", "two"], "num_images": 17, "kinds": "unseen", "seed": 23,
+                 "store": "STORE"}  # fmt: skip
+SHOWN_AS = {"class_names": "('one', 'two')", "classes": "('one', 'two')",
+            "kinds": str(build.PROCEDURAL_KINDS["unseen"])}
 
 
 def source_keys() -> list[tuple[str, str]]:
-    kinds = typing.get_args(SourceConfig)
-    return [(typing.get_args(typing.get_type_hints(k)["type"])[0], f.name) for k in kinds for f in dataclasses.fields(k)
+    return [(typing.get_args(typing.get_type_hints(k)["type"])[0], f.name)
+            for k in typing.get_args(SourceConfig) for f in dataclasses.fields(k)
             if f.name not in ("type", "partial") and not (k.__name__.startswith("Store") and f.name == "name")]  # fmt: skip
 
 
@@ -427,7 +430,7 @@ def test_compile_and_synchronised_norm_are_asked_for(start, monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda network: asked.append("compile") or network)
     start(**{"train.compile": True})
     assert asked == ["compile"]
-    with pytest.raises(Exception, match="train.sync_batch_norm works on CUDA devices only"):
+    with pytest.raises(ConfigError, match="train.sync_batch_norm works on CUDA devices only"):
         start(**{"train.sync_batch_norm": True})
 
 
