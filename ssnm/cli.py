@@ -14,6 +14,7 @@ COMMANDS = {
     "train": "train a model from a YAML config",
     "test": "segment a test set, write maps, score them",
     "segment": "segment your own photographs",
+    "label": "label photographs for other tools: COCO, YOLO, CVAT, masks",
     "video": "follow objects through a video, given their first mask",
     "instances": "one mask per object, from nothing but a group of photographs",
     "score": "score a folder of maps against ground truth",

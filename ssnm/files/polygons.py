@@ -24,7 +24,8 @@ def mask_to_rings(mask: np.ndarray) -> list[Ring]:
     padded = np.pad(np.asarray(mask, dtype=bool), 1)
     inside, outside = padded[1:-1, 1:-1], ~padded
     edges = []  # (x, y, direction) of unit edges, the mask on the right as one goes along in image coordinates
-    for direction, neighbour in enumerate((outside[:-2, 1:-1], outside[1:-1, 2:], outside[2:, 1:-1], outside[1:-1, :-2])):
+    beyond = (outside[:-2, 1:-1], outside[1:-1, 2:], outside[2:, 1:-1], outside[1:-1, :-2])  # above, right, below, left
+    for direction, neighbour in enumerate(beyond):
         y, x = np.nonzero(inside & neighbour)
         dx, dy = ((0, 0), (1, 0), (1, 1), (0, 1))[direction]  # where the edge along this side of the pixel starts
         edges.append(np.stack([x + dx, y + dy, np.full(len(x), direction)], axis=1))
