@@ -96,15 +96,14 @@ def mask_to_polygons(mask: np.ndarray, tolerance: float | None = None, least: fl
 
     Args:
         mask: (H, W) bool.
-        tolerance: in pixels; None: a thousandth of the mask's diagonal, at least one half.
+        tolerance: in pixels; None: a thousandth of the mask's diagonal, but at most a fiftieth of the side of a square as
+            large as the part, and at least 3/4, which the steps of slanted edges do not survive.
         least: parts and holes of less area, in pixels, are left out, unless nothing else is there.
 
     Returns:
         [(n, 2) float64], largest first; empty for an empty mask.
     """
     rings = mask_to_rings(mask)
-    if tolerance is None:
-        tolerance = max(0.5, 0.001 * float(np.hypot(*mask.shape)))
     parts = sorted((r for r in rings if signed_area(r) > 0), key=signed_area, reverse=True)
     holes = [r for r in rings if signed_area(r) <= -least]
     large = [r for r in parts if signed_area(r) >= least] or parts[:1]
@@ -113,8 +112,13 @@ def mask_to_polygons(mask: np.ndarray, tolerance: float | None = None, least: fl
         around = [k for k, part in enumerate(large) if _contains(part, hole[0] + _inwards(hole))]
         if around:
             of_part.setdefault(around[-1], []).append(hole)  # the smallest part around it
-    return [join([simplify(part, tolerance), *(simplify(h, tolerance) for h in of_part.get(k, []))])
-            for k, part in enumerate(large)]  # fmt: skip
+    polygons = []
+    for k, part in enumerate(large):
+        own = tolerance
+        if own is None:
+            own = max(0.75, min(0.001 * float(np.hypot(*mask.shape)), 0.02 * signed_area(part) ** 0.5))
+        polygons.append(join([simplify(ring, own) for ring in (part, *of_part.get(k, []))]))
+    return polygons
 
 
 def join(rings: list[Ring]) -> Ring:

@@ -384,7 +384,8 @@ SHOWN_AS = {"class_names": "('one', 'two')", "classes": "('one', 'two')",
 def source_keys() -> list[tuple[str, str]]:
     return [(typing.get_args(typing.get_type_hints(k)["type"])[0], f.name)
             for k in typing.get_args(SourceConfig) for f in dataclasses.fields(k)
-            if f.name not in ("type", "partial") and not (k.__name__.startswith("Store") and f.name == "name")]  # fmt: skip
+            if f.name not in ("type", "partial")
+            and not (k.__name__.startswith("Store") and f.name == "name")]  # fmt: skip
 
 
 @pytest.mark.parametrize("kind, key", source_keys())

@@ -157,7 +157,7 @@ def test_without_a_class_it_is_called_object_and_labels_train(checkpoint, tmp_pa
 @pytest.mark.parametrize(
     "options, wanted",
     [
-        (["--class", "a/b"], "class names must be"),
+        (["--class", "a/b"], "class names must differ"),
         (["--polygons"], "--polygons is for --format coco"),
     ],
 )
