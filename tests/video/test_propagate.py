@@ -35,6 +35,15 @@ def test_the_first_frame_holds_the_given_mask(segmenter, clip):
     assert result.probabilities.shape == (2, 48, 64) and set(np.unique(result.probabilities)) == {0, 1}
 
 
+def test_the_given_mask_is_kept_to_the_pixel_where_the_network_is_coarser(segmenter, clip):
+    frames, _ = clip(count=1)
+    y, x = np.mgrid[:145, :193]
+    mask = (np.hypot(y - 61, x - 77) < 33).astype(np.uint8)
+    big = np.zeros((145, 193, 3), np.uint8)
+    (result,) = run(segmenter, [big], mask)
+    assert (result.ids == mask).all()
+
+
 def test_an_object_that_starts_later_has_its_mask_there_and_none_before(segmenter, clip):
     frames, masks = clip()
     results = run(segmenter, frames, {0: np.where(masks[0] == 1, 1, 0), 2: masks[2]})
@@ -150,6 +159,16 @@ def test_own_feedback_lets_maps_overlap_and_merged_feedback_does_not(network, cl
             propagation.step(Frame(index, str(index), frame))
         assert overlap(propagation) == expected
     assert near[0].any()
+
+
+def test_an_object_that_starts_keeps_its_mask_beside_one_that_is_sure_of_everything(network, clip, monkeypatch):
+    frames, masks = clip(count=2)
+    monkeypatch.setattr(network, "segment", lambda image, guides, scales: guides * 0 + 100)
+    propagation = VideoSegmenter(network, Settings(size=(64, 48), feedback="merged")).start(
+        prompts_from({0: np.where(masks[0] == 1, 1, 0), 1: masks[1]})
+    )
+    results = [propagation.step(Frame(index, str(index), frame)) for index, frame in enumerate(frames)]
+    assert (propagation.masks[2] == (masks[1] == 2)).all() and ((results[1].ids == 2) == (masks[1] == 2)).all()
 
 
 def test_probability_merging_gives_smooth_edges_at_the_frames_size(network, clip):
