@@ -39,6 +39,7 @@ VARIANTS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one sub-command; a user's mistake is one line on standard error and status 2."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    _print_any_name()
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_overview())
         return 0
@@ -67,6 +68,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         where = "" if error.filename is None else f"{error.filename}: "  # a full disk names no file
         print(f"error: {where}{error.strerror or error}".splitlines()[0], file=sys.stderr)
         return 2
+
+
+def _print_any_name() -> None:
+    """A name that the terminal cannot show, or that is no text at all, is printed with backslash escapes."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _module_of(name: str, arguments: Sequence[str]) -> str:

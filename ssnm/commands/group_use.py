@@ -12,6 +12,7 @@ import json
 import math
 from pathlib import Path
 
+from ..files.atomic import image_bytes, write_atomically
 from ..metrics.tables import percent
 
 
@@ -57,9 +58,8 @@ def run(args: argparse.Namespace) -> int:
         P, J = percent(alone.headline.P), percent(alone.headline.J)
         print(f"every image alone (N = 1): P {P}, J {J} (release protocol)")
     if args.out is not None:
-        args.out.mkdir(parents=True, exist_ok=True)
-        (args.out / "group_use.json").write_text(json.dumps(record, indent=1) + "\n")
+        write_atomically(args.out / "group_use.json", json.dumps(record, indent=1) + "\n")
         if result.wrong:
-            group_panel(result.wrong).save(args.out / "wrong.png")
+            write_atomically(args.out / "wrong.png", image_bytes(group_panel(result.wrong)))
         print(f"written to {args.out}")
     return 0

@@ -10,6 +10,8 @@ import argparse
 import json
 from pathlib import Path
 
+from ..files.atomic import write_atomically
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="checkpoint, exported model, or the word default")
@@ -33,9 +35,8 @@ def run(args: argparse.Namespace) -> int:
     result = measure_outliers(segmenter.predictor, cases, segmenter.threshold)
     print(result.describe())
     if args.out is not None:
-        args.out.mkdir(parents=True, exist_ok=True)
         facts = {"checkpoint": segmenter.path.name, "seed": args.seed, "group_size": args.group_size}
-        (args.out / "outliers.json").write_text(json.dumps({**facts, **result.to_dict()}, indent=1) + "\n")
+        write_atomically(args.out / "outliers.json", json.dumps({**facts, **result.to_dict()}, indent=1) + "\n")
         print(f"written to {args.out}")
     return 0
 

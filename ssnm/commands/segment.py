@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import DataError, MissingFileError
 from ..files.images import load_rgb
-from ..files.listing import left_out, list_images
+from ..files.listing import left_out, list_images, shorten
 
 if TYPE_CHECKING:
     from ..coseg.segmentation import Segmentation
@@ -44,6 +44,8 @@ def run(args: argparse.Namespace) -> int:
     _require_readable(images)
     segmenter = from_pretrained(args.checkpoint, args.device)
     result = segmenter.segment(images, threshold=_threshold(args.threshold), absent=args.absent)
+    if others := result.others_in(args.out):
+        print(f"note: {args.out} also holds results of {_count(len(others))} of an earlier run: {shorten(others)}")
     result.save(args.out)
     if result.categories:
         likely = [f"{name} ({share:.0%})" for name, share in result.categories[:3] if share >= LIKELY]

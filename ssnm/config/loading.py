@@ -41,13 +41,52 @@ def read_yaml(path: str | Path, overrides: typing.Sequence[str] = ()) -> dict:
     return apply_overrides(mapping, overrides)
 
 
+class _Misread(yaml.YAMLError):
+    """What YAML reads in another way than it looks; the text says where and how."""
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader, which refuses what it would otherwise pass over: a key that stands twice, and numbers of
+    YAML 1.1 that hardly anyone means, octal 010 (8) and sexagesimal 1:30 (90)."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        seen: dict[Any, int] = {}
+        for key_node, _ in node.value:
+            key = None if key_node.tag == "tag:yaml.org,2002:merge" else self.construct_object(key_node, deep=True)
+            line = key_node.start_mark.line + 1
+            if key is not None and isinstance(key, typing.Hashable):
+                if key in seen:
+                    raise _Misread(f"the key '{key}' stands twice, in lines {seen[key]} and {line}; join the two")
+                seen[key] = line
+        return super().construct_mapping(node, deep)
+
+    def construct_number(self, node: yaml.ScalarNode) -> Any:
+        text, integer = str(node.value), node.tag.endswith("int")
+        value = self.construct_yaml_int(node) if integer else self.construct_yaml_float(node)
+        digits = text.lstrip("+-").replace("_", "")
+        octal = integer and len(digits) > 1 and digits.startswith("0") and digits.isdigit()
+        if octal or ":" in text:
+            kind, other = ("octal", str(int(digits))) if octal else ("sexagesimal", f"'{text}' in quotes for text")
+            raise _Misread(f"line {node.start_mark.line + 1}: {text} is {kind} in YAML and was read as {value}; "
+                           f"write {value}, or {other}")  # fmt: skip
+        return value
+
+
+for _tag in ("int", "float"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_tag}", _Loader.construct_number)
+
+
 def _read_mapping(path: Path) -> dict:
     if not path.is_file():
         raise MissingFileError(f"{path}: no such config file; configs/ in the repository holds examples")
     try:
-        mapping = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mapping = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        if isinstance(error, _Misread):
+            raise ConfigError(f"{path}: {error}") from None
         raise ConfigError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
+    if mapping is None:
+        raise ConfigError(f"{path}: the file is empty; a file of sections (key: value) was expected")
     if not isinstance(mapping, dict):
         raise ConfigError(f"{path}: a file of sections (key: value) was expected, got {mapping!r:.60}")
     return mapping
@@ -88,8 +127,10 @@ def apply_overrides(mapping: dict, overrides: typing.Sequence[str]) -> dict:
 
 def _override_value(override: str, text: str) -> Any:
     try:
-        return yaml.safe_load(text) if text.strip() else ""
-    except yaml.YAMLError as error:
+        return yaml.load(text, _Loader) if text.strip() else ""
+    except _Misread as error:
+        raise ConfigError(f"--set {override}: {error}") from None
+    except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"--set {override}: the value is not valid YAML ({' '.join(str(error).split())})") from None
 
 

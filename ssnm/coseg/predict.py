@@ -7,21 +7,19 @@ in chunks twice: once for the codes, once (with the whole group's modulation) fo
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Callable, Sequence
+from typing import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ..errors import DataError
-from ..files.images import RGBImage, load_rgb, to_rgb
+from ..files.given import given_images, read_given
 from .model import ImageCodes
 from .presence import PresenceRule, agreement_of_codes, peaks, shares
 from .records import Modulation
 
-ImageLike = "str | Path | Image.Image | np.ndarray | RGBImage"
+ImageLike = "str | os.PathLike | Image.Image | np.ndarray | Tensor | RGBImage"
 
 
 @dataclass(frozen=True)
@@ -82,7 +80,7 @@ class Predictor:
         self.size = getattr(model, "fixed_size", None) or size
 
     def predict(
-        self, images: Sequence[ImageLike], progress: Callable[[int], None] = lambda done: None
+        self, images: Iterable[ImageLike], progress: Callable[[int], None] = lambda done: None
     ) -> GroupPrediction:
         """Segment what the images have in common. Any number of images from 1 up, any sizes.
 
@@ -90,11 +88,7 @@ class Predictor:
             DataError: no image, or one that cannot be read (the message names it).
             MissingFileError: a path that is not there.
         """
-        if isinstance(images, (str, Path, Image.Image, RGBImage)) or getattr(images, "ndim", 4) < 4:
-            raise DataError("a list of images was expected, got a single one; write segment([image])")
-        if len(images) == 0:
-            raise DataError("a group needs at least 1 image, got none")
-        stack, grey, sizes = self._read(images)
+        stack, grey, sizes = self._read(given_images(images))
         return self.predict_tensors(stack, sizes, grey, progress)
 
     @torch.inference_mode()
@@ -148,9 +142,7 @@ class Predictor:
 
     def read(self, image: ImageLike) -> tuple[Tensor, bool, tuple[int, int]]:
         """One image of any kind -> (3, S, S) uint8 at network size, whether it was grey, original (height, width)."""
-        rgb = image if isinstance(image, RGBImage) else None
-        if rgb is None:
-            rgb = load_rgb(image) if isinstance(image, (str, Path)) else to_rgb(image)
+        rgb = read_given(image)
         resized = Image.fromarray(rgb.array).resize((self.size, self.size), Image.Resampling.BILINEAR)
         return torch.from_numpy(np.array(resized)).permute(2, 0, 1), rgb.grey, rgb.size
 

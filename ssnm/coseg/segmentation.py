@@ -10,11 +10,15 @@ import numpy as np
 from PIL import Image
 
 from ..errors import ConfigError, DataError
-from ..files.atomic import write_atomically
-from ..files.images import RGBImage, load_rgb, to_rgb
+from ..files.atomic import image_bytes, mask_png, write_atomically
+from ..files.given import name_of, read_given
+from ..files.listing import list_images
 from ..metrics import binarize
+from ..naming import natural_key
 from ..visualize.overlays import overlay, probability_image
 from .predict import GroupPrediction, ImageLike
+
+KINDS = ("masks", "probabilities", "overlays")  # the folders of a saved result
 
 
 class LazyMaps(Sequence):
@@ -64,7 +68,7 @@ class Segmentation:
         self.present = prediction.present
         self._rule = f"fixed:{threshold}" if isinstance(threshold, (int, float)) else threshold
         binarize(np.zeros((1, 1)), self._rule)  # a wrong threshold is an error here, not at the first mask
-        self.names = [_name(image, i) for i, image in enumerate(images)]
+        self.names = [name_of(image, i) for i, image in enumerate(images)]
         self.probabilities: Sequence[np.ndarray] = LazyMaps(prediction.probability, len(prediction))
         self.masks: Sequence[np.ndarray] = LazyMaps(self._mask, len(prediction))
         self.spatial_masks = prediction.spatial_masks
@@ -77,7 +81,7 @@ class Segmentation:
 
     def image(self, index: int) -> np.ndarray:
         """The input image, upright, (H, W, 3) uint8 RGB."""
-        return _rgb(self._images[index]).array
+        return read_given(self._images[index]).array
 
     def overlay(self, index: int | None = None) -> Image.Image | list[Image.Image]:
         """The image with its mask laid over it; all images as a list for None (they are all kept in memory)."""
@@ -90,25 +94,33 @@ class Segmentation:
         time; with `present`, present.json holds it by name. Returns the folder.
 
         Raises:
-            DataError: two images of one name, whose files would overwrite each other.
+            DataError: two images of one name, whose files would overwrite each other; a file that cannot be written.
         """
-        folder = Path(folder)
-        stems = [Path(name).stem for name in self.names]
-        double = next((s for s in stems if stems.count(s) > 1), None) if len(set(stems)) < len(stems) else None
-        if double is not None:
-            raise DataError(f"two images are named '{double}'; rename one, their masks would overwrite each other")
-        for kind in ("masks", "probabilities", "overlays"):
-            (folder / kind).mkdir(parents=True, exist_ok=True)
+        folder, stems = Path(folder), self._stems()
         for index, stem in enumerate(stems):
             probability = self.probabilities[index]
             mask = self._cut(probability, index)
-            Image.fromarray(mask.astype(np.uint8) * 255).save(folder / "masks" / f"{stem}.png")
-            Image.fromarray(probability_image(probability)).save(folder / "probabilities" / f"{stem}.png")
-            Image.fromarray(overlay(self.image(index), mask)).save(folder / "overlays" / f"{stem}.jpg", quality=90)
+            write_atomically(folder / "masks" / f"{stem}.png", mask_png(mask))
+            write_atomically(folder / "probabilities" / f"{stem}.png", image_bytes(probability_image(probability)))
+            picture = image_bytes(overlay(self.image(index), mask), "JPEG", quality=90)
+            write_atomically(folder / "overlays" / f"{stem}.jpg", picture)
         if self.present is not None:
             figures = {name: round(float(p), 4) for name, p in zip(self.names, self.present)}
             write_atomically(folder / "present.json", json.dumps(figures, indent=1) + "\n")
         return folder
+
+    def others_in(self, folder: str | Path) -> list[str]:
+        """What :meth:`save` would leave in `folder` beside its own: the names of other images' masks and maps."""
+        kept = set(self._stems())
+        places = [Path(folder) / kind for kind in KINDS if (Path(folder) / kind).is_dir()]
+        return sorted({p.stem for place in places for p in list_images(place)} - kept, key=natural_key)
+
+    def _stems(self) -> list[str]:
+        stems = [Path(name).stem for name in self.names]
+        double = next((s for s in stems if stems.count(s) > 1), None) if len(set(stems)) < len(stems) else None
+        if double is not None:
+            raise DataError(f"two images are named '{double}'; rename one, their masks would overwrite each other")
+        return stems
 
     def _mask(self, index: int) -> np.ndarray:
         return self._cut(self.probabilities[index], index)
@@ -117,16 +129,3 @@ class Segmentation:
         if self.prediction.absent(index) and not self._keep:
             return np.zeros(probability.shape, dtype=bool)
         return binarize(probability, self._rule)[0]
-
-
-def _rgb(image: ImageLike) -> RGBImage:
-    if isinstance(image, RGBImage):
-        return image
-    return load_rgb(image) if isinstance(image, (str, Path)) else to_rgb(image)
-
-
-def _name(image: ImageLike, index: int) -> str:
-    if isinstance(image, (str, Path)):
-        return Path(image).name
-    name = getattr(image, "name", "") or getattr(image, "filename", "")
-    return Path(name).name or f"image_{index + 1:04d}"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Sequence
+from typing import Iterable
 
 import torch
 
 from ..engine.checkpoint import ModelFile
 from ..errors import ConfigError
+from ..files.given import given_images
 from .files import Inference, model_from_file
 from .predict import ImageLike, Predictor
 from .segmentation import Segmentation
@@ -26,13 +27,14 @@ class CoSegmenter:
         self.labels, self.threshold = inference.labels, inference.threshold
 
     def segment(
-        self, images: Sequence[ImageLike], threshold: float | str | None = None, absent: str = "empty"
+        self, images: Iterable[ImageLike], threshold: float | str | None = None, absent: str = "empty"
     ) -> Segmentation:
         """Find what the images have in common.
 
         Args:
-            images: 1 or more file paths, Pillow images or arrays ((H, W), (H, W, 3) or (H, W, 4); uint8, uint16,
-                bool or float in [0, 1]); sizes may differ. All of them form one group, however many they are.
+            images: 1 or more file paths, Pillow images, arrays ((H, W), (H, W, 3) or (H, W, 4); uint8, uint16, bool
+                or float in [0, 1]) or torch tensors ((3, H, W) or (H, W, 3); uint8 or float in [0, 1]), in any
+                iterable; sizes may differ. All of them form one group, however many they are.
             threshold: probability above which a pixel belongs to the mask, or "mean+std" (the release's rule); None:
                 the model file's own rule.
             absent: "empty" clears the masks of images that the model holds to be without the object
@@ -41,9 +43,10 @@ class CoSegmenter:
         Raises:
             DataError, MissingFileError: an image that cannot be read; the message names it.
         """
+        images = given_images(images)
         prediction = self.predictor.predict(images)
         rule = self.threshold if threshold is None else threshold
-        return Segmentation(list(images), prediction, self.labels, rule, absent)
+        return Segmentation(images, prediction, self.labels, rule, absent)
 
     def propagate(self, *args, **kwargs):
         """Not of this model.

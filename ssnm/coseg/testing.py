@@ -20,7 +20,7 @@ from ..data.testsets import TestSet
 from ..engine.distributed import Processes
 from ..engine.runtime import git_commit
 from ..errors import DataError
-from ..files.atomic import image_bytes, write_atomically
+from ..files.atomic import arrays_bytes, image_bytes, write_atomically
 from ..files.images import load_rgb
 from ..files.masks import read_binary
 from ..files.progress import count_progress
@@ -203,7 +203,7 @@ class TestJob:
         spatial = dict(self.processes.gather(tuple(spatial.items())))  # also the moment when all maps are written
         if self.processes.is_first:
             if spatial:
-                np.savez_compressed(out / "spatial_masks.npz", **dict(sorted(spatial.items())))
+                write_atomically(out / "spatial_masks.npz", arrays_bytes(dict(sorted(spatial.items()))))
             facts = {
                 "checkpoint": self.segmenter.path.name,
                 "commit": git_commit(),

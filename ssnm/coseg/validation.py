@@ -12,6 +12,7 @@ from torch import nn
 
 from ..data.records import BadImage
 from ..errors import DataError
+from ..files.atomic import image_bytes, write_atomically
 from ..metrics import GroupUse, binarize, group_use_record, jaccard, precision, spatial_auc
 from ..visualize.panels import GroupPictures, group_panel
 from .groups import Group, GroupDataset
@@ -85,8 +86,7 @@ class Validator:
             mean = float(np.mean([scores["J_category"], *(J for _, J in further)]))
             scores["choice"] = mean + scores.get("group_use", 0.0) / 10 - scores.get("J_lost", 0.0)
         if picture is not None and shown:
-            picture.parent.mkdir(parents=True, exist_ok=True)
-            group_panel(shown).save(picture)
+            write_atomically(picture, image_bytes(group_panel(shown)))
         return scores
 
     def _ordinary(

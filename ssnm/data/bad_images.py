@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from ..errors import DataError, UserError
+from ..files.atomic import writing
 from .records import BadImage
 
 
@@ -105,7 +106,7 @@ class BadImageLog:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         torn = self.path.is_file() and not (b"\n" + self.path.read_bytes()).endswith(b"\n")  # by a kill
-        with open(self.path, "a", encoding="utf-8") as file:
+        with writing(self.path), open(self.path, "a", encoding="utf-8") as file:
             file.write("\n" * torn + json.dumps(asdict(bad)) + "\n")
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
 from ..errors import DataError
+from ..files.atomic import image_bytes, mask_png, write_atomically
 from .procedural_kinds import KINDS
 from .procedural_scene import render_scene
 from .records import Item, Sample
@@ -114,10 +114,8 @@ def _write_pair(root: Path, source: ProceduralSource, index: int, kind: str, siz
     item = source.items[index]
     image, masks = source.render(index, size)
     mask = masks[item.categories.index(kind)]
-    for folder in ("image", "groundtruth"):
-        (root / folder / kind).mkdir(parents=True, exist_ok=True)
-    Image.fromarray(image).save(root / "image" / kind / f"{item.name}.jpg", quality=95)
-    Image.fromarray(mask.astype(np.uint8) * 255).save(root / "groundtruth" / kind / f"{item.name}.png")
+    write_atomically(root / "image" / kind / f"{item.name}.jpg", image_bytes(image, "JPEG", quality=95))
+    write_atomically(root / "groundtruth" / kind / f"{item.name}.png", mask_png(mask))
 
 
 def _deal_kinds(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ..files.atomic import write_atomically
+from ..files.atomic import write_atomically, writing
 
 
 class RunLog:
@@ -24,7 +24,8 @@ class RunLog:
         self.path = self.out / "log.jsonl"
         self._kept: set[tuple] = set()
         self._keep_rows_until(step)
-        self._file = open(self.path, "a")
+        with writing(self.path):
+            self._file = open(self.path, "a", encoding="utf-8")
         self._steps = steps
         self._bar = tqdm(total=steps, initial=step, unit="step", dynamic_ncols=True, mininterval=2.0,
                          disable=not sys.stderr.isatty())
@@ -33,8 +34,9 @@ class RunLog:
     def row(self, row: dict) -> None:
         """Write one row; figures named `loss/...` go to the progress, `val/...` (percent) on a line of their own."""
         if _identity(row) not in self._kept:  # the run was killed between the row of its last step and its end
-            self._file.write(json.dumps({**row, "time": round(time.time(), 1)}) + "\n")
-            self._file.flush()
+            with writing(self.path):
+                self._file.write(json.dumps({**row, "time": round(time.time(), 1)}) + "\n")
+                self._file.flush()
         if self._board is not None:
             for name, value in row.items():
                 if name != "step" and isinstance(value, (int, float)):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,27 +30,40 @@ def replacing(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     partial = path.with_name(f".{path.name}{_SUFFIX}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield partial
-        with open(partial, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        problem = error.strerror or str(error)
-        raise DataError(f"{path}: cannot be written ({problem}); mend that and run the same command again") from None
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield partial
+            with open(partial, "rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+            _sync_folder(path.parent)
     finally:
         with _ignored():
             partial.unlink(missing_ok=True)
 
 
+@contextmanager
+def writing(path: str | Path) -> Iterator[None]:
+    """What goes wrong with the disk in this block is an error that names `path`; for files that only grow, as logs.
+
+    Raises:
+        DataError: in place of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        problem = error.strerror or str(error)
+        raise DataError(f"{path}: cannot be written ({problem}); mend that and run the same command again") from None
+
+
 def write_atomically(path: str | Path, data: bytes | str) -> None:
-    """Write `data` (text as UTF-8) to `path`; see :func:`replacing`.
+    """Write `data` (text as UTF-8; of names that are no text the odd bytes as backslash escapes) to `path`; see
+    :func:`replacing`.
 
     Raises:
         DataError: the file cannot be written, or fewer bytes than given arrived on the disk.
     """
-    data = data.encode("utf-8") if isinstance(data, str) else data
+    data = data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data
     with replacing(path) as partial:
         partial.write_bytes(data)
         if partial.stat().st_size != len(data):
@@ -65,10 +78,18 @@ def remove_partials(root: str | Path) -> int:
     return len(partials)
 
 
-def image_bytes(array: np.ndarray, format: str = "PNG", **options) -> bytes:
-    """An image array, (H, W) or (H, W, 3) uint8, encoded; the same bytes for the same array. options: Pillow's."""
+def image_bytes(image: np.ndarray | Image.Image, format: str = "PNG", **options) -> bytes:
+    """An image, (H, W) or (H, W, 3) uint8, encoded; the same bytes for the same pixels. options: Pillow's."""
+    picture = image if isinstance(image, Image.Image) else Image.fromarray(np.ascontiguousarray(image))
     buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(array)).save(buffer, format=format, **options)
+    picture.save(buffer, format=format, **options)
+    return buffer.getvalue()
+
+
+def arrays_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """Arrays by name as the bytes of a compressed .npz file."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
     return buffer.getvalue()
 
 

@@ -11,9 +11,8 @@ import numpy as np
 from PIL import Image
 
 from ..errors import DataError
-from ..files.images import RGBImage, load_rgb, to_rgb
+from ..files.given import iterate_given, name_of, read_given
 
-ImageLike = "str | Path | Image.Image | np.ndarray | RGBImage"
 NETWORK_SIDE = 640  # pixels of the longer side that are kept for the network, which looks at 448 x 448
 WORKING_SIDE = 375  # at which proposals are drawn and compared
 
@@ -46,7 +45,7 @@ class Photo:
 
     def full(self) -> np.ndarray:
         """The image, upright, (H, W, 3) uint8, read again."""
-        return read_image(self.source).array
+        return read_given(self.source).array
 
 
 def read_photos(images: Iterable[Any], side: int = WORKING_SIDE) -> list[Photo]:
@@ -60,23 +59,14 @@ def read_photos(images: Iterable[Any], side: int = WORKING_SIDE) -> list[Photo]:
     Raises:
         DataError, MissingFileError: no image, one that cannot be read, or two of one name.
     """
-    if isinstance(images, (str, Path, Image.Image, RGBImage)) or getattr(images, "ndim", 4) < 4:
-        raise DataError("a list of images was expected, got a single one; write discover([image])")
     photos = []
-    for index, source in enumerate(images):
-        array = read_image(source).array
+    for index, source in enumerate(iterate_given(images, "discover")):
+        array = read_given(source).array
         view = reduced(array, bounded(array.shape[:2], NETWORK_SIDE))
-        photos.append(Photo(_name(source, index), source, array.shape[:2], view, side))
+        photos.append(Photo(name_of(source, index), source, array.shape[:2], view, side))
     if not photos:
         raise DataError("a group needs at least 1 image, got none")
     return photos
-
-
-def read_image(source: Any) -> RGBImage:
-    """One image of any kind as upright 8-bit RGB."""
-    if isinstance(source, RGBImage):
-        return source
-    return load_rgb(source) if isinstance(source, (str, Path)) else to_rgb(source)
 
 
 def bounded(size: Sequence[int], side: int) -> tuple[int, int]:
@@ -99,10 +89,3 @@ def enlarged(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         return mask
     image = Image.fromarray(mask.astype(np.uint8) * 255)
     return np.asarray(image.resize(size[::-1], Image.Resampling.BILINEAR)) > 127
-
-
-def _name(source: Any, index: int) -> str:
-    if isinstance(source, (str, Path)):
-        return Path(source).name
-    name = getattr(source, "name", "") or getattr(source, "filename", "")
-    return Path(name).name or f"image_{index + 1:04d}"

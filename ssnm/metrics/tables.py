@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
+
+from ..files.atomic import write_atomically
 
 MAX_WIDTH = 110
 
@@ -63,18 +66,14 @@ def percent(value: float | None, digits: int = 1) -> str:
 
 def write_rows(path: str | Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> Path:
     """Write a CSV file with one header line."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
-    return path
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return write_text(path, text.getvalue())
 
 
 def write_text(path: str | Path, text: str) -> Path:
-    """Write a text file as UTF-8, making its folder."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
-    return path
+    """Write a text file as UTF-8, whole or not at all, making its folder; returns its path."""
+    write_atomically(path, text)
+    return Path(path)

@@ -5,6 +5,7 @@ A video file needs PyAV (``pip install -e ".[video]"``); nothing else does. No t
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,8 @@ import numpy as np
 from PIL import Image
 
 from ..errors import DataError, MissingFileError, MissingPackageError
-from ..files.images import load_rgb, to_rgb
+from ..files.given import iterate_given
+from ..files.images import RGBImage, load_rgb, to_rgb
 from ..files.listing import images_by_stem, left_out, plain_stem
 from ..naming import natural_key
 
@@ -78,8 +80,8 @@ def count_frames(path: str | Path) -> int | None:
 
 
 def _pictures(frames: Frames) -> Iterator[Frame]:
-    if isinstance(frames, (str, Path)):
-        path = Path(frames)
+    if isinstance(frames, (str, bytes, os.PathLike)):
+        path = Path(os.fsdecode(frames))
         if path.is_dir():
             frames = list_frames(path)
         else:
@@ -87,12 +89,13 @@ def _pictures(frames: Frames) -> Iterator[Frame]:
             return
     if isinstance(frames, Image.Image) or getattr(frames, "ndim", 4) < 4:
         raise DataError("frames of a video were expected, got a single image; write [image], or name a folder")
-    for index, picture in enumerate(frames):
-        if isinstance(picture, (str, Path)):
+    for index, picture in enumerate(iterate_given(frames, "propagate")):
+        if isinstance(picture, Path):
             yield Frame(index, plain_stem(Path(picture)), load_rgb(picture).array)
         else:
             name = f"{index:05d}"
-            yield Frame(index, name, to_rgb(picture, f"frame {name}").array)
+            array = picture.array if isinstance(picture, RGBImage) else to_rgb(picture, f"frame {name}").array
+            yield Frame(index, name, array)
 
 
 def _video_frames(path: Path) -> Iterator[Frame]:

@@ -55,7 +55,7 @@ def write_page(
     side = fitting_side(report, make, page_bytes)
     made = in_threads(lambda i: make(i, side), range(len(report.images)), workers)
     parts = list(_progressing(made, report, progress))
-    with replacing(path) as unfinished, unfinished.open("w", encoding="utf-8") as file:
+    with replacing(path) as unfinished, unfinished.open("w", encoding="utf-8", errors="backslashreplace") as file:
         file.write(_head(report, parts))
         for index, part in enumerate(parts):
             file.write(f'<script type="text/plain" id="layers-{index}">{json.dumps(part.layers)}</script>\n')

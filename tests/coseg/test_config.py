@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ssnm.config.loading import apply_overrides, config_to_dict, config_to_yaml, data_root, resolve
+from ssnm.config.loading import apply_overrides, config_to_dict, config_to_yaml, data_root, read_yaml, resolve
 from ssnm.config.sources import SourceConfig, VocSourceConfig
 from ssnm.coseg.config import Config, config_from_dict
 from ssnm.errors import ConfigError, MissingFileError
@@ -30,13 +30,41 @@ def refused(mapping: dict) -> str:
 # Reading
 
 
-def test_an_empty_file_gives_the_papers_training(tmp_path):
-    config = load_config(write(tmp_path, ""))
+def test_a_file_without_keys_gives_the_papers_training(tmp_path):
+    config = load_config(write(tmp_path, "{}"))
     assert config == Config()
     assert (config.train.lr, config.train.betas, config.train.steps) == (1e-4, (0.9, 0.999), 200_000)
     assert (config.train.schedule.name, config.train.schedule.every) == ("halving", 25_000)
     assert (config.data.group_size, config.train.batch_groups, config.data.size) == (5, 4, 224)
     assert config.loss.weighting == "paper" and config.loss.spa_reduction == "sum" and config.loss.dice == 0
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("", "the file is empty"),
+        ("# train: {steps: 3}\n", "the file is empty"),
+        ("train: {steps: 3}\ntrain: {seed: 7}\n", "the key 'train' stands twice, in lines 1 and 2"),
+        ("train:\n  steps: 3\n  lr: 1e-4\n  steps: 4\n", "the key 'steps' stands twice, in lines 2 and 4"),
+        ("train: {steps: 010}", "line 1: 010 is octal in YAML and was read as 8; write 8, or 10"),
+        ("train:\n  steps: 1:30", "line 2: 1:30 is sexagesimal in YAML and was read as 90"),
+        ("train: {lr: 1:30.5}", "1:30.5 is sexagesimal"),
+    ],
+)
+def test_what_yaml_reads_in_another_way_than_it_looks_is_refused(tmp_path, text, words):
+    with pytest.raises(ConfigError, match="c.yaml") as error:
+        load_config(write(tmp_path, text))
+    assert words in str(error.value) and "\n" not in str(error.value)
+
+
+def test_an_override_is_read_by_the_same_rule(tmp_path):
+    with pytest.raises(ConfigError, match="--set train.steps=010: .*octal"):
+        load_config(write(tmp_path, "{}"), ["train.steps=010"])
+
+
+def test_anchors_and_merges_may_repeat_a_key(tmp_path):
+    text = "x: &base {steps: 3, seed: 1}\ntrain: {<<: *base, steps: 4}\n"
+    assert read_yaml(write(tmp_path, text))["train"] == {"steps": 4, "seed": 1}
 
 
 @pytest.mark.parametrize("text", ["1e-4", "1.0e-4", "0.0001", "'1e-4'"])

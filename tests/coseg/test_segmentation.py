@@ -1,5 +1,8 @@
 """What `segment` gives back, for every kind of image file; ssnm.from_pretrained on exported models."""
 
+import io
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +13,7 @@ from ssnm.cli import main
 from ssnm.data.procedural import ProceduralSource
 from ssnm.data.procedural_kinds import SEEN_KINDS
 from ssnm.errors import CheckpointError, DataError, MissingFileError
+from ssnm.files import atomic
 
 ORIENTATION = 0x0112
 
@@ -160,3 +164,54 @@ def test_the_command_names_every_file_that_cannot_be_used_at_once(checkpoint, fi
     message = capsys.readouterr().err.strip()
     assert "2 of 3 images" in message and "broken.jpg" in message and "absent.jpg" in message
     assert "\n" not in message and not (tmp_path / "out").exists()
+
+
+def test_tensors_generators_and_paths_of_any_kind_are_segmented(segmenter, photo):
+    wanted = segmenter.segment([photo]).masks[0]
+    tensor = torch.from_numpy(photo.copy()).permute(2, 0, 1)
+    for images in ([tensor], (image for image in [photo]), tensor[None]):
+        assert np.array_equal(segmenter.segment(images).masks[0], wanted)
+    with pytest.raises(DataError, match="image 1: a path, .*got None"):
+        segmenter.segment([None])
+
+
+def test_results_of_an_earlier_run_in_the_folder_are_said(checkpoint, files, tmp_path, capsys):
+    words = ["--checkpoint", str(checkpoint), "--out", str(tmp_path / "out")]
+    assert main(["segment", *map(str, files[:2]), *words]) == 0
+    assert "earlier run" not in capsys.readouterr().out
+    assert main(["segment", str(files[1]), *words]) == 0
+    assert "also holds results of 1 image of an earlier run: rgb" in capsys.readouterr().out
+
+
+def test_a_disk_that_is_full_leaves_no_torn_picture(segmenter, photo, tmp_path, monkeypatch):
+
+
+    def full(self, data):
+        if "overlays" in str(self):
+            open(self, "wb").write(data[:100])
+            raise OSError(28, "No space left on device")
+        open(self, "wb").write(data)
+
+    monkeypatch.setattr(atomic.Path, "write_bytes", full)
+    with pytest.raises(DataError, match="overlays/image_0001.jpg: cannot be written .No space left"):
+        segmenter.segment([photo]).save(tmp_path)
+    assert not list((tmp_path / "overlays").iterdir())
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-8", "ascii"])
+def test_a_terminal_that_cannot_print_a_name_loses_nothing(checkpoint, photo, tmp_path, encoding):
+
+
+
+    name = tmp_path / "日本.jpg"
+    Image.fromarray(photo).save(name)
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="strict")
+    before, sys.stdout = sys.stdout, stream
+    try:
+        words = ["--checkpoint", str(checkpoint), "--out", str(tmp_path / "out")]
+        assert main(["segment", str(name), *words]) == 0
+        stream.flush()
+    finally:
+        sys.stdout = before
+    shown = stream.buffer.getvalue().decode(encoding)
+    assert ("日本" if encoding == "utf-8" else "\\u65e5\\u672c") in shown and "masks, probabilities" in shown
