@@ -112,6 +112,8 @@ class ProposalsConfig:
 class SelectConfig:
     """The choice of masks; see `ssnm.instances.pipeline.SelectSettings`. area: least and largest share of the image."""
 
+    rule: Literal["peaks", "explain"] = "peaks"
+    damping: float = 2.0
     beta: float = 0.8
     gamma: float = 1e-5
     nms: float = 0.4
@@ -121,7 +123,7 @@ class SelectConfig:
     noise_filter: bool = True
 
     def __post_init__(self) -> None:
-        require(values("select", self, "beta", "gamma", "size_power"), *NOT_NEGATIVE)
+        require(values("select", self, "beta", "gamma", "size_power", "damping"), *NOT_NEGATIVE)
         require(values("select", self, "nms") | {f"select.area.{i}": a for i, a in enumerate(self.area)}, *SHARE)
         if self.area[0] >= self.area[1]:
             raise ConfigError(f"select.area must be a smaller and a larger share, got {self.area}")

@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from ..errors import DataError
 from .evidence import Evidence, FittedGroup, ResponseSettings
+from .explain import explain_instances
 from .fit import FitSettings, fit_group
 from .model import CoSaliencyNetwork
 from .photos import Photo
@@ -30,11 +32,15 @@ Proposer = Callable[[int, np.ndarray], object]  # image index, (h, w, 3) uint8 -
 class SelectSettings:
     """How masks are chosen; the defaults are the paper's code.
 
+    rule: "peaks", one proposal for each peak by Eq. (7); "explain", masks that explain prior and co-saliency, however
+    many, of which only `area`, `damping` and `noise_filter` are asked (see `explain.explain_instances`).
     beta, gamma, nms, area, size_power: see `select.select_instances`. normalise: each response is brought to sum 1
     and gamma rescaled with it, so that scores do not depend on the image's size. noise_filter: drop what lies below
     the group's 20th percentile.
     """
 
+    rule: Literal["peaks", "explain"] = "peaks"
+    damping: float = 2.0
     beta: float = 0.8
     gamma: float = 1e-5
     nms: float = 0.4
@@ -102,7 +108,7 @@ def run_group(
     for index, (photo, prior) in enumerate(zip(photos, priors)):
         evidence = fitted.evidence(index, photo.working_size)
         proposals = _proposals(fitted, index, photo, prior, evidence, settings.proposals, proposer)
-        found.append(choose(evidence, proposals, settings.select))
+        found.append(choose(evidence, proposals, settings.select, resized(prior, photo.working_size)))
         if keep_proposals:
             kept.append((np.packbits(proposals, axis=0), len(proposals)))
         on_image(index + 1)
@@ -112,9 +118,14 @@ def run_group(
     return Outcome(found, kept)
 
 
-def choose(evidence: Evidence, proposals: np.ndarray, settings: SelectSettings) -> Found:
-    """The instances of one image before the group's noise filter; proposals (M, h, w) bool at the evidence's size."""
+def choose(evidence: Evidence, proposals: np.ndarray, settings: SelectSettings, prior: np.ndarray) -> Found:
+    """The instances of one image before the group's noise filter.
+
+    proposals (M, h, w) bool and prior (h, w) are of the evidence's size.
+    """
     saliency, responses, gamma = evidence.cosaliency, evidence.responses, settings.gamma
+    if settings.rule == "explain":
+        return Found(*explain_instances(saliency, prior, proposals, settings.area, settings.damping))
     if settings.normalise:
         responses = responses / np.maximum(responses.sum(axis=(1, 2), keepdims=True), 1e-12)
         gamma *= PAPER_PIXELS / saliency.size
