@@ -34,9 +34,8 @@ def build_network(config: ModelConfig) -> CoSaliencyNetwork:
 
 
 def build_fit(config: FitConfig) -> FitSettings:
-    """How a group is fitted; the seed is an argument of `fit_group`."""
-    own = {name: value for name, value in vars(config).items() if name not in ("losses", "seed")}
-    return FitSettings(**own, losses=LossSettings(**asdict(config.losses)))
+    """How a group is fitted."""
+    return FitSettings(**{**vars(config), "losses": LossSettings(**asdict(config.losses))})
 
 
 def build_responses(config: ResponsesConfig) -> ResponseSettings:

@@ -61,12 +61,11 @@ class FitConfig:
     weight_decay: float = 5e-4
     reset_each_epoch: bool = True
     resize: Literal["pillow", "matlab"] = "pillow"
-    seed: int = 0
     losses: LossConfig = field(default_factory=LossConfig)
 
     def __post_init__(self) -> None:
         require(values("fit", self, "size", "epochs", "batch", "lr"), *POSITIVE)
-        require(values("fit", self, "bias_lr_factor", "weight_decay", "seed"), *NOT_NEGATIVE)
+        require(values("fit", self, "bias_lr_factor", "weight_decay"), *NOT_NEGATIVE)
         if self.batch % 2:
             raise ConfigError(f"fit.batch must be even, its first half is paired with its second, got {self.batch}")
 
@@ -120,6 +119,7 @@ class SelectConfig:
     area: tuple[float, float] = (2e-5, 0.85)
     size_power: float = 0.0
     normalise: bool = False
+    saliency: bool = True
     noise_filter: bool = True
 
     def __post_init__(self) -> None:

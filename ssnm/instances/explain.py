@@ -1,9 +1,9 @@
 """Choosing masks by what they explain, instead of one mask per peak: an option beside the paper's ranking.
 
-Prior and co-saliency together say where objects are: E = sqrt(S^ S). A mask is good if it covers a connected piece of E
-and little else, which their soft IoU says; it is about the category if S is high in it. A piece of a component scores by
-its share of it, so the parts that a component may be made of come after the whole, and each mask is damped by its overlap
-with the better ones.
+Prior and co-saliency together say where objects are: E = sqrt(S^ S). A mask is good if it covers a connected piece of
+E and little else, which their soft IoU says; it is about the category if S is high in it. A piece of a component scores
+by its share of it, so the parts that a component may be made of come after the whole, and each mask is damped by its
+overlap with the better ones.
 """
 
 from __future__ import annotations

@@ -97,7 +97,7 @@ def gaussian_responses(peaks: Tensor, stride: int, size: tuple[int, int], sigma:
 def _through_head(head: CoSaliencyHead, features: Tensor, peaks: Tensor) -> Tensor:
     """A one at each of the peaks (K, 2) of the score map -> what each feature cell gets, (K, C, h, w)."""
     seeds = features.new_zeros(len(peaks), 1, *features.shape[-2:])
-    seeds[torch.arange(len(peaks)), 0, peaks[:, 0], peaks[:, 1]] = 1
+    seeds[torch.arange(len(peaks), device=peaks.device), 0, peaks[:, 0], peaks[:, 1]] = 1
     return convolution_rule(features, head.score.weight, seeds)
 
 

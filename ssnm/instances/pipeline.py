@@ -35,7 +35,8 @@ class SelectSettings:
     rule: "peaks", one proposal for each peak by Eq. (7); "explain", masks that explain prior and co-saliency, however
     many, of which only `area`, `damping` and `noise_filter` are asked (see `explain.explain_instances`).
     beta, gamma, nms, area, size_power: see `select.select_instances`. normalise: each response is brought to sum 1
-    and gamma rescaled with it, so that scores do not depend on the image's size. noise_filter: drop what lies below
+    and gamma rescaled with it, so that scores do not depend on the image's size. saliency: S takes part in the ranking;
+    without it (S = 1, the ablation of the paper's Table 3) responses stand alone. noise_filter: drop what lies below
     the group's 20th percentile.
     """
 
@@ -47,6 +48,7 @@ class SelectSettings:
     area: tuple[float, float] = (2e-5, 0.85)
     size_power: float = 0.0
     normalise: bool = False
+    saliency: bool = True
     noise_filter: bool = True
 
 
@@ -126,6 +128,8 @@ def choose(evidence: Evidence, proposals: np.ndarray, settings: SelectSettings, 
     saliency, responses, gamma = evidence.cosaliency, evidence.responses, settings.gamma
     if settings.rule == "explain":
         return Found(*explain_instances(saliency, prior, proposals, settings.area, settings.damping))
+    if not settings.saliency:
+        saliency = np.ones_like(saliency)
     if settings.normalise:
         responses = responses / np.maximum(responses.sum(axis=(1, 2), keepdims=True), 1e-12)
         gamma *= PAPER_PIXELS / saliency.size
