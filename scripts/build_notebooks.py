@@ -20,7 +20,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 
 ROOT = Path(__file__).resolve().parents[1]
-NOTEBOOKS = ("segment_your_photos", "evaluate_and_compare")
+NOTEBOOKS = ("segment_your_photos", "evaluate_and_compare", "follow_objects")
 CELL_SECONDS = 1200
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 

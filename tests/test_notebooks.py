@@ -71,7 +71,7 @@ def builder():
 def model() -> str:
     """The word default for the shipped model, or the file that SSNM_MODEL names."""
     file = os.environ.get("SSNM_MODEL", "default")
-    if file == "default" and not SHIPPED.is_file():
+    if file == "default" and not SHIPPED["default"].is_file():
         pytest.skip("the shipped model is not in this checkout; name one with SSNM_MODEL")
     return file
 
@@ -101,6 +101,16 @@ def test_evaluate_and_compare_runs_and_a_short_training_makes_masks_follow_the_g
     assert share > 60 and own > other + 10
     assert float(re.search(r"largest change of gamma (\S+),", text).group(1)) < 1e-4
     assert ("no real photographs" in text) is (data is None)
+
+
+@pytest.mark.notebooks
+def test_follow_objects_runs_and_beats_the_first_mask_copied(builder, tmp_path):
+    if not SHIPPED["video"].is_file():
+        pytest.skip("the shipped video model is not in this checkout")
+    text = printed(builder.execute("follow_objects", tmp_path))
+    scores = re.findall(r"object \d+: J ([\d.]+), the first mask copied ([\d.]+)", text)
+    assert len(scores) == 2 and all(float(ours) > float(copied) for ours, copied in scores)
+    assert len(list((tmp_path / "results" / "follow_objects").glob("*.png"))) == 10
 
 
 def test_tidying_keeps_one_format_of_a_picture_and_drops_progress_bars_and_widgets(builder):
