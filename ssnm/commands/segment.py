@@ -31,6 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--absent", choices=("empty", "keep"), default="empty",
         help="masks of images that the model holds to be without the object (default: empty)",
     )  # fmt: skip
+    parser.add_argument(
+        "--scales", type=float, nargs="+", default=[1.0], metavar="S",
+        help="average the maps at these multiples of the model's image size, as 1 1.25; costs that of all of them",
+    )  # fmt: skip
     parser.add_argument("--device", help="cpu, cuda, ... (default: an accelerator where there is one)")
 
 
@@ -43,6 +47,7 @@ def run(args: argparse.Namespace) -> int:
             print(f"note: {folder}: {note}")
     _require_readable(images)
     segmenter = from_pretrained(args.checkpoint, args.device)
+    segmenter.predictor.use_scales(args.scales)
     result = segmenter.segment(images, threshold=_threshold(args.threshold), absent=args.absent)
     if others := result.others_in(args.out):
         print(f"note: {args.out} also holds results of {_count(len(others))} of an earlier run: {shorten(others)}")

@@ -32,6 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--grouping", choices=ORDERS, default="natural", help="how classes are cut into groups")
     parser.add_argument("--group-size", type=int, default=5, metavar="N", help="images in a group (default 5)")
     parser.add_argument("--seed", type=int, default=0, help="of shuffled grouping")
+    parser.add_argument("--scales", type=float, nargs="+", default=[1.0], metavar="S",
+                        help="average the maps at these multiples of the model's image size")  # fmt: skip
     parser.add_argument("--repeats", type=int, metavar="K", help="shuffle with K seeds, report mean and spread")
     parser.add_argument("--protocol", choices=list(PROTOCOLS), default="release", help="preset of the scoring")
     parser.add_argument("--against", choices=["published"], help="put the result under the paper's table")
@@ -54,8 +56,10 @@ def run(args: argparse.Namespace) -> int:
     if args.classes:
         test_set = select_classes(test_set, [c.strip() for c in args.classes.split(",")])
     processes, device = join(args.device)
+    segmenter = from_pretrained(args.checkpoint, device)
+    segmenter.predictor.use_scales(args.scales)
     job = TestJob(
-        segmenter=from_pretrained(args.checkpoint, device),
+        segmenter=segmenter,
         test_set=test_set,
         root=root,
         group_size=args.group_size,

@@ -6,7 +6,7 @@ in chunks twice: once for the codes, once (with the whole group's modulation) fo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Callable, Iterable, Sequence
 
 import numpy as np
@@ -14,11 +14,13 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from ..errors import ConfigError
 from ..files.given import given_images, read_given
 from .model import ImageCodes
 from .presence import PresenceRule, agreement_of_codes, peaks, shares
 from .records import Modulation
 
+MAX_SCALE = 4.0
 ImageLike = "str | os.PathLike | Image.Image | np.ndarray | Tensor | RGBImage"
 
 
@@ -67,17 +69,30 @@ class Predictor:
         presence: the rule that says whether the object is in an image; None: it is not asked. With a rule each image's
             share in what the semantic modulator gathers follows its agreement with the group, so that one foreign image
             among five does not speak for a fifth of it.
+        scales: `predict` averages the maps of the images at `size` times each of these; the cost is that of all of them
+            together. Spatial masks are those of the first.
     """
 
     def __init__(
         self, model: nn.Module, size: int = 224, device: torch.device | str = "cpu", chunk: int = 20,
-        presence: PresenceRule | None = None,
+        presence: PresenceRule | None = None, scales: Sequence[float] = (1.0,),
     ) -> None:  # fmt: skip
+        self.use_scales(scales)
         self.model = model.to(device).eval()
         self.presence = presence
         self.device, self.chunk = torch.device(device), chunk
         self.fixed_group_size = getattr(model, "fixed_group_size", None)
         self.size = getattr(model, "fixed_size", None) or size
+
+    def use_scales(self, scales: Sequence[float]) -> None:
+        """Set `scales`.
+
+        Raises:
+            ConfigError: none, or one that is not above 0 and at most MAX_SCALE.
+        """
+        if not scales or min(scales) <= 0 or max(scales) > MAX_SCALE:
+            raise ConfigError(f"scales must lie in (0, {MAX_SCALE:g}], one at least; got {tuple(scales)}")
+        self.scales = tuple(scales)
 
     def predict(
         self, images: Iterable[ImageLike], progress: Callable[[int], None] = lambda done: None
@@ -88,8 +103,16 @@ class Predictor:
             DataError: no image, or one that cannot be read (the message names it).
             MissingFileError: a path that is not there.
         """
-        stack, grey, sizes = self._read(given_images(images))
-        return self.predict_tensors(stack, sizes, grey, progress)
+        images = given_images(images)
+        if self.fixed_group_size is not None or self.scales == (1.0,):
+            stack, grey, sizes = self._read(images, self.size)
+            return self.predict_tensors(stack, sizes, grey, progress)
+        results = []
+        for scale in self.scales:
+            stack, grey, sizes = self._read(images, max(1, round(self.size * scale)))
+            results.append(self.predict_tensors(stack, sizes, grey))
+        progress(len(images))
+        return average_scales(results)
 
     @torch.inference_mode()
     def predict_tensors(
@@ -140,14 +163,16 @@ class Predictor:
         weights = torch.cat([shares(a) for a in agreed])  # (B, N)
         return self.model.modulate(codes, group_size, weights), agreed
 
-    def read(self, image: ImageLike) -> tuple[Tensor, bool, tuple[int, int]]:
-        """One image of any kind -> (3, S, S) uint8 at network size, whether it was grey, original (height, width)."""
+    def read(self, image: ImageLike, size: int | None = None) -> tuple[Tensor, bool, tuple[int, int]]:
+        """One image of any kind -> (3, S, S) uint8 at network size (or `size`), whether it was grey, original (height,
+        width)."""
+        size = size or self.size
         rgb = read_given(image)
-        resized = Image.fromarray(rgb.array).resize((self.size, self.size), Image.Resampling.BILINEAR)
+        resized = Image.fromarray(rgb.array).resize((size, size), Image.Resampling.BILINEAR)
         return torch.from_numpy(np.array(resized)).permute(2, 0, 1), rgb.grey, rgb.size
 
-    def _read(self, images: Sequence[ImageLike]) -> tuple[Tensor, Tensor, tuple[tuple[int, int], ...]]:
-        tensors, grey, sizes = zip(*(self.read(image) for image in images))
+    def _read(self, images: Sequence[ImageLike], size: int) -> tuple[Tensor, Tensor, tuple[tuple[int, int], ...]]:
+        tensors, grey, sizes = zip(*(self.read(image, size) for image in images))
         return torch.stack(tensors), torch.tensor(grey), tuple(sizes)
 
     def _cfms(self, images: Tensor, *extra: Tensor) -> list[Tensor]:
@@ -187,6 +212,19 @@ class Predictor:
             part = self._probabilities(cfms, modulation)[:new]
             results.append(self._collect([part], slice_images(modulation, 0, new), sizes[begin : begin + new]))
         return join_predictions(results)
+
+
+def average_scales(results: Sequence[GroupPrediction]) -> GroupPrediction:
+    """The predictions of one group at several scales -> their mean; spatial masks are those of the first."""
+    mean = lambda parts: None if parts[0] is None else np.mean(parts, axis=0)  # noqa: E731
+    return replace(
+        results[0],
+        probabilities=mean([r.probabilities for r in results]),
+        category_probabilities=mean([r.category_probabilities for r in results]),
+        semantic_vector=mean([r.semantic_vector for r in results]),
+        present=mean([r.present for r in results]),
+        agreement=mean([r.agreement for r in results]),
+    )
 
 
 def resize_probability(probability: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -167,7 +167,7 @@ def batches_of(groups: Sequence[TestGroup], predictor: Predictor) -> Iterator[li
         full = batch and (
             len(group.images) != len(batch[0].images) or (len(batch) + 1) * len(group.images) > IMAGES_PER_CALL
         )
-        if full or (batch and predictor.fixed_group_size is not None):
+        if full or (batch and (predictor.fixed_group_size is not None or len(predictor.scales) > 1)):
             yield batch
             batch = []
         batch.append(group)

@@ -27,7 +27,7 @@ def two_kind_set(tmp_path_factory) -> TestSet:
 class FolderPredictor:
     """A predictor that answers with ground truth: of the group's own class, of the other class, or of both."""
 
-    fixed_group_size, size = None, 32
+    fixed_group_size, size, scales = None, 32, (1.0,)
 
     def __init__(self, truth_of):
         self.truth_of, self.groups = truth_of, []

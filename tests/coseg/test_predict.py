@@ -10,7 +10,7 @@ from PIL import Image
 from ssnm.coseg.model import SpatialModulator
 from ssnm.coseg.predict import Predictor, resize_probability
 from ssnm.data.procedural import ProceduralSource
-from ssnm.errors import DataError, MissingFileError
+from ssnm.errors import ConfigError, DataError, MissingFileError
 
 SIZE = 32
 
@@ -161,3 +161,27 @@ def test_a_model_of_fixed_group_size_gets_groups_filled_up_with_the_first_images
 def test_maps_are_resized_bilinearly():
     row = np.array([[0.0, 1.0]], np.float32)
     np.testing.assert_allclose(resize_probability(row, (1, 4)), [[0, 0.25, 0.75, 1]])
+
+
+# Several scales
+
+
+def test_several_scales_are_averaged_at_network_size(tiny_model, arrays):
+    model = tiny_model()
+    both = Predictor(model, SIZE, scales=(1.0, 1.5)).predict(arrays[:3])
+    maps = []
+    for size in (32, 48):
+        resized = [np.array(Image.fromarray(a).resize((size, size), Image.Resampling.BILINEAR)) for a in arrays[:3]]
+        images = torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2).float() / 255
+        with torch.no_grad():
+            cfms = model.backbone(images)
+            logits = model.segment(cfms, model.modulate(model.encode(cfms), 3), (SIZE, SIZE))
+        maps.append(logits.sigmoid().numpy())
+    np.testing.assert_allclose(maps_of(both), np.mean(maps, axis=0), atol=1e-5)
+    assert both.spatial_masks.shape == Predictor(model, SIZE).predict(arrays[:3]).spatial_masks.shape
+
+
+@pytest.mark.parametrize("scales", [(), (0.0,), (1.0, 9.0)])
+def test_impossible_scales_are_refused(tiny_model, scales):
+    with pytest.raises(ConfigError, match="scales must lie in"):
+        Predictor(tiny_model(), SIZE, scales=scales)
