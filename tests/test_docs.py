@@ -101,7 +101,7 @@ def test_the_python_of_the_readme_runs(workplace):
 
     if not (ROOT / "README.md").is_file() or not blocks("README.md", "python"):
         pytest.skip("the README has no python block")
-    if not SHIPPED.is_file():
+    if not SHIPPED["default"].is_file():
         pytest.skip("the shipped model is not in this checkout")
     source = ProceduralSource(num_images=3, seed=1)
     for index, name in enumerate("abc"):
