@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import MissingFileError
+from .errors import CheckpointError, MissingFileError
 from .methods import part
 
 if TYPE_CHECKING:
@@ -18,16 +18,19 @@ SHIPPED = {  # reserved names -> file
 }
 
 
-def from_pretrained(path: str | Path | None = None, device: "str | torch.device | None" = None) -> Any:
+def from_pretrained(
+    path: str | Path | None = None, device: "str | torch.device | None" = None, method: str | None = None
+) -> Any:
     """Load a model; the method that its file names decides what comes back (co-segmentation: a `CoSegmenter`).
 
     Args:
         path: a training checkpoint (.pt) or exported model (.safetensors), or the name of a shipped model; None is
             "default".
         device: "cpu", "cuda", ...; None takes an accelerator where there is one.
+        method: the method that the model must be of ("ssnm", "osmn"); None: any.
 
     Raises:
-        MissingFileError, CheckpointError: the file is not there, damaged or foreign.
+        MissingFileError, CheckpointError: the file is not there, damaged, foreign or of another method.
         ConfigError: no such device.
     """
     from .engine.checkpoint import load_model_file
@@ -38,5 +41,8 @@ def from_pretrained(path: str | Path | None = None, device: "str | torch.device 
         raise MissingFileError(f"{shipped}: the shipped model is missing from this installation; give a checkpoint")
     file = shipped or Path(path)
     model_file = load_model_file(file)
+    if method is not None and model_file.method != method:
+        raise CheckpointError(f"{file}: holds a model of {model_file.method}, but one of {method} is needed here; ssnm "
+                              "segment and test take models of ssnm, ssnm video those of osmn")  # fmt: skip
     chosen = pick_device(str(device) if device is not None else None)
     return part(model_file.method, "segmenter", str(file)).load(model_file, file, chosen)

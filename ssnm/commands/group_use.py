@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     from ..data.testsets import read_test_set
     from ..visualize.panels import group_panel
 
-    segmenter = from_pretrained(args.checkpoint, args.device)
+    segmenter = from_pretrained(args.checkpoint, args.device, method="ssnm")
     test_set = read_test_set("folder", args.data)
     if args.classes:
         test_set = select_classes(test_set, [c.strip() for c in args.classes.split(",")])

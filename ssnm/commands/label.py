@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     groups = find_groups(args.images, args.name)
     check_classes(tuple(groups))
     writer = LabelWriter(args.format, args.out, tuple(groups), args.polygons)
-    segmenter = from_pretrained(args.checkpoint, args.device)
+    segmenter = from_pretrained(args.checkpoint, args.device, method="ssnm")
     labelled = images = 0
     unusable: list[str] = []
     for category, files in groups.items():

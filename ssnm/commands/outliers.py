@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     from .. import from_pretrained
     from ..coseg.outliers import measure_outliers
 
-    segmenter = from_pretrained(args.checkpoint, args.device)
+    segmenter = from_pretrained(args.checkpoint, args.device, method="ssnm")
     cases = _cases(args, segmenter.predictor.size)
     result = measure_outliers(segmenter.predictor, cases, segmenter.threshold)
     print(result.describe())

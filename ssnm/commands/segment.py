@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
         if note := left_out([folder]):
             print(f"note: {folder}: {note}")
     _require_readable(images)
-    segmenter = from_pretrained(args.checkpoint, args.device)
+    segmenter = from_pretrained(args.checkpoint, args.device, method="ssnm")
     segmenter.predictor.use_scales(args.scales)
     result = segmenter.segment(images, threshold=_threshold(args.threshold), absent=args.absent)
     if others := result.others_in(args.out):

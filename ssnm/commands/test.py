@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     if args.classes:
         test_set = select_classes(test_set, [c.strip() for c in args.classes.split(",")])
     processes, device = join(args.device)
-    segmenter = from_pretrained(args.checkpoint, device)
+    segmenter = from_pretrained(args.checkpoint, device, method="ssnm")
     segmenter.predictor.use_scales(args.scales)
     job = TestJob(
         segmenter=segmenter,

@@ -22,7 +22,6 @@ from ..metrics.video import VideoScores, score_sequences
 from ..video.testsets import SPLITS, VIDEO_SETS, TestVideo, read_video_set
 from .score_video import report
 from .test import find_root
-from .video import load_video_model
 
 ANNOTATIONS = "Annotations"  # what YouTube-VOS's server wants the folder to be called
 
@@ -48,13 +47,15 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: wrong options, folders or files, in one line.
     """
+    from .. import from_pretrained
+
     of_youtube_vos = args.dataset == "youtube_vos"
     for option in ("zip", "listed_frames_only"):
         if getattr(args, option) and not of_youtube_vos:
             raise ConfigError(f"--{option.replace('_', '-')} is for --dataset youtube_vos; leave it out")
     root = find_root(args.data)
     videos = _selected(read_video_set(args.dataset, root, args.split, args.listed_frames_only), args.sequences)
-    segmenter = load_video_model(args.checkpoint, args.device)
+    segmenter = from_pretrained(args.checkpoint, args.device, method="osmn")
     masks = args.out / ANNOTATIONS if of_youtube_vos else args.out
     seconds, frames = 0.0, 0
     for video in videos:

@@ -13,7 +13,6 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError
 from ..files.listing import plain_stem
 
 
@@ -35,6 +34,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: wrong options, folders or files, in one line.
     """
+    from .. import from_pretrained
     from ..video.frames import count_frames, list_frames
     from ..video.prompts import read_prompts
     from ..video.results import ResultsFolder
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     prompts = read_prompts(args.mask, names)
     if total is not None:
         check_all_started(prompts, total)
-    segmenter = load_video_model(args.checkpoint, args.device)
+    segmenter = from_pretrained(args.checkpoint, args.device, method="osmn")
     propagation = segmenter.start(prompts, None if args.size is None else tuple(args.size), args.finetune)
     results = ResultsFolder(args.out, _job(args, segmenter.path), prompts.palette, args.save_probabilities)
     progress = results.begin(args.resume)
@@ -61,20 +61,6 @@ def run(args: argparse.Namespace) -> int:
     print(_summary(len(done), len(done) - progress.frame - 1, seconds))
     print(f"masks, overlays and preview: {args.out}")
     return 0
-
-
-def load_video_model(checkpoint: str, device: str | None) -> Any:
-    """The segmenter of a checkpoint.
-
-    Raises:
-        ConfigError: it holds another method's model.
-    """
-    from .. import from_pretrained
-
-    segmenter = from_pretrained(checkpoint, device)
-    if not hasattr(segmenter, "start"):
-        raise ConfigError(f"{checkpoint}: is no video model; for co-segmentation use ssnm segment")
-    return segmenter
 
 
 def _frames(frames: Path, total: int | None, propagation, results, progress, done: list[str]) -> float:

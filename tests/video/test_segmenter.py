@@ -87,7 +87,7 @@ def test_the_command_takes_a_model_file(model_path, clip, tmp_path, capsys):
     assert main([str(w) for w in words]) == 0
     assert len(list((tmp_path / "out" / "masks").iterdir())) == 3
     assert main(["segment", str(tmp_path / "frames"), "--out", str(tmp_path), "--checkpoint", str(model_path)]) == 2
-    assert "propagate(frames, mask)" in capsys.readouterr().err
+    assert "holds a model of osmn, but one of ssnm is needed here" in capsys.readouterr().err
 
 
 def test_what_belongs_to_the_other_method_is_one_clear_line(loaded, clip):

@@ -60,7 +60,7 @@ def vos(tmp_path, write):
 
 @pytest.fixture
 def model(segmenter, monkeypatch):
-    monkeypatch.setattr(ssnm, "from_pretrained", lambda path=None, device=None: segmenter, raising=False)
+    monkeypatch.setattr(ssnm, "from_pretrained", lambda *path, **options: segmenter, raising=False)
 
 
 def test(dataset, root, out, *options):

@@ -18,7 +18,7 @@ from ssnm.visualize.videos import ObjectCurve, SequencePage, VideoReport, curve_
 @pytest.fixture
 def run(tmp_path, clip, segmenter, monkeypatch):
     """A results folder of one sequence of 12 frames with two objects, with its scores and page."""
-    monkeypatch.setattr(ssnm, "from_pretrained", lambda path=None, device=None: segmenter, raising=False)
+    monkeypatch.setattr(ssnm, "from_pretrained", lambda *path, **options: segmenter, raising=False)
     frames, masks = clip(12)
     for kind in ("images", "masks"):
         (tmp_path / "set" / kind / "cow").mkdir(parents=True)
