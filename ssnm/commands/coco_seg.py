@@ -10,6 +10,7 @@ from pathlib import Path
 from ..data.coco_index import CocoSegIndex, read_index, write_index
 from ..data.coco_seg import AREA_SCALES, build_index, verify
 from ..errors import ConfigError
+from ..files.places import find
 from ..files.progress import progress_bar
 
 
@@ -72,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
 def _build(args: argparse.Namespace) -> CocoSegIndex:
     start = time.perf_counter()
     index = build_index(
-        args.annotations,
+        find(args.annotations),
         min_area=args.min_area,
         min_images=args.min_images,
         area_scale=args.area_scale,

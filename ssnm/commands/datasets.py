@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from ..errors import ConfigError, MissingFileError
+from ..files.places import find
 from ..files.progress import progress_bar
 from . import cache, coco_seg, instance_sets
 
@@ -69,7 +70,8 @@ def _prepare(args: argparse.Namespace) -> int:
     from ..data.prepare import prepare_test_set
 
     done = prepare_test_set(
-        args.name, args.raw, args.root, args.image_list, _group_names(args.groups), progress=progress_bar("prepared")
+        args.name, find(args.raw), args.root, args.image_list, _group_names(args.groups),
+        progress=progress_bar("prepared"),
     )
     for category, count in done.counts.items():
         print(f"{category:<14} {count:>5}")
@@ -83,7 +85,7 @@ def _prepare(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> int:
     from ..data.check import check_test_set
 
-    report = check_test_set(args.name, args.root, progress=progress_bar("checked"))
+    report = check_test_set(args.name, find(args.root), progress=progress_bar("checked"))
     print(report.table())
     for note in (*report.notes, *report.doubts):
         print(f"note: {note}")
@@ -97,7 +99,8 @@ def _check(args: argparse.Namespace) -> int:
 def _prepare_coco_seg(args: argparse.Namespace) -> int:
     if args.image_list is not None or args.groups:
         raise ConfigError("--list and --group are for msrc and icoseg, not coco_seg; leave them out")
-    places = (args.raw / "annotations" / _ANNOTATIONS, args.raw / _ANNOTATIONS)
+    raw = find(args.raw)
+    places = (raw / "annotations" / _ANNOTATIONS, raw / _ANNOTATIONS)
     annotations = next((p for p in places if p.is_file()), None)
     if annotations is None:
         raise MissingFileError(
@@ -108,7 +111,7 @@ def _prepare_coco_seg(args: argparse.Namespace) -> int:
 
 
 def _check_coco_seg(args: argparse.Namespace) -> int:
-    return _run_coco_seg(["--out", str(args.root / COCO_SEG_INDEX), "--verify"])
+    return _run_coco_seg(["--out", str(find(args.root) / COCO_SEG_INDEX), "--verify"])
 
 
 def _run_coco_seg(arguments: list[str]) -> int:

@@ -13,6 +13,7 @@ import math
 from pathlib import Path
 
 from ..files.atomic import image_bytes, write_atomically
+from ..files.places import find
 from ..metrics.tables import percent
 
 
@@ -32,12 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from .. import from_pretrained
     from ..coseg.group_use import measure_group_use, measure_spatial_auc, score_alone
-    from ..coseg.testing import select_classes
+    from ..coseg.testing import checkpoint_facts, select_classes
     from ..data.testsets import read_test_set
     from ..visualize.panels import group_panel
 
     segmenter = from_pretrained(args.checkpoint, args.device, method="ssnm")
-    test_set = read_test_set("folder", args.data)
+    test_set = read_test_set("folder", find(args.data))
     if args.classes:
         test_set = select_classes(test_set, [c.strip() for c in args.classes.split(",")])
     result = measure_group_use(segmenter.predictor, test_set, args.seed, args.group_size)
@@ -46,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     if not math.isnan(area):
         print(f"AUC of the spatial masks, first {args.group_size} images of each class: {area:.3f}")
     record = {
-        "checkpoint": segmenter.path.name,
+        **checkpoint_facts(segmenter),
         "seed": args.seed,
         "group_size": args.group_size,
         "spatial_auc": None if math.isnan(area) else area,

@@ -12,6 +12,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from ..errors import ConfigError
+from ..files.places import find
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,14 +40,15 @@ def run(args: argparse.Namespace) -> int:
     from ..data.instance_groups import coco_groups, voc_groups
 
     rule = GroupRule(**{f.name: getattr(args, f.name) for f in fields(GroupRule)})
-    if (args.root / "SegmentationObject").is_dir():
-        counts = voc_groups(args.root, args.out, rule)
+    root = find(args.root)
+    if (root / "SegmentationObject").is_dir():
+        counts = voc_groups(root, args.out, rule)
         use = f"--dataset instance_folder --data {args.out}"
     else:
         if args.out.suffix != ".json":
             raise ConfigError(f"--out {args.out}: from COCO a .json file of groups is written; name one")
-        counts = coco_groups(args.root, args.out, rule)
-        use = f"--dataset coco_instances --data {args.root} --groups {args.out}"
+        counts = coco_groups(root, args.out, rule)
+        use = f"--dataset coco_instances --data {root} --groups {args.out}"
     for name, (images, objects) in counts.items():
         print(f"{name:<16} {images:>5} images {objects:>6} objects")
     print(f"{len(counts)} groups by the rule: {rule.describe()}")

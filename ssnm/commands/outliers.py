@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 
 from ..files.atomic import write_atomically
+from ..files.places import find
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,6 +53,6 @@ def _cases(args: argparse.Namespace, size: int) -> list:
         raise ConfigError(f"--groups must be 1 or more and --group-size 2 or more, got {args.groups} and "
                           f"{args.group_size}")  # fmt: skip
     if args.data is not None:
-        return cases_of_set(read_test_set("folder", args.data), args.groups, args.seed, args.group_size)
+        return cases_of_set(read_test_set("folder", find(args.data)), args.groups, args.seed, args.group_size)
     config = load_config(args.config, args.overrides)
     return cases_of_pool(build_pools(config.data)[1], size, args.groups, args.seed, args.group_size)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError, MissingFileError
+from ..files.places import find
 from ..files.progress import progress_bar
 from ..metrics import FolderScores, ImageScore, binarize
 from ..metrics.maps import read_map
@@ -143,6 +144,8 @@ def _run_record(results: Results, title: str, keys: list[str]) -> RunRecord:
     scores = results.scores
     by_key = {} if scores is None else {f"{i.category}/{i.name}": i for i in scores.images}
     known = {name: results.record.get(name) for name in _FACTS}
+    if known["checkpoint"] is not None:
+        known["checkpoint"] = Path(known["checkpoint"]).name
     groups = tuple(_group_record(group, set(keys)) for group in results.record["groups"])
     return RunRecord(
         title=title,
@@ -183,7 +186,7 @@ def _image_files(image: dict[str, Any], root: Path) -> ImageFiles:
 
 
 def _data_root(results: Results, data: str | Path | None) -> Path:
-    root = Path(results.record.get("data_root", "") if data is None else data)
+    root = find(results.record.get("data_root", "") if data is None else data)
     if not root.is_dir():
         raise MissingFileError(
             f"{root}: the test set of {results.folder} is not there; give its folder with --data ROOT"

@@ -6,7 +6,8 @@ import argparse
 import json
 from pathlib import Path
 
-from ..errors import ConfigError
+from ..errors import ConfigError, DataError
+from ..files.places import find
 from ..metrics import (
     PROTOCOLS,
     FolderScores,
@@ -19,19 +20,18 @@ from ..metrics import (
 from ..metrics.protocol import AVERAGES, EMPTY_POLICIES
 from ..metrics.published import TABLES
 from ..metrics.tables import percent, text_table, write_text
+from .report import read_results
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``ssnm score``."""
     parser.add_argument("--task", choices=["coseg", "video"], default="coseg",
                         help="ssnm score --task video --help has the options for videos")  # fmt: skip
-    parser.add_argument("--pred", required=True, metavar="DIR", help="maps: DIR/<class>/<name>.png, grey, 0..255")
-    parser.add_argument("--gt", required=True, metavar="DIR", help="ground truth: DIR/<class>/<name>.*, or its root")
-    parser.add_argument("--protocol", default="release", choices=list(PROTOCOLS), help="preset (default: release)")
-    parser.add_argument("--threshold", metavar="RULE", help="mean+std[:CAP|:none], fixed:T or best")
-    parser.add_argument("--resolution", metavar="N", help="side of the square to score at, or original")
-    parser.add_argument("--empty", choices=EMPTY_POLICIES, help="what an image with an empty ground truth scores")
-    parser.add_argument("--average", choices=AVERAGES, help="which of the three averages is the headline")
+    parser.add_argument("run", nargs="?", type=Path, metavar="RUN",
+                        help="a folder that ssnm test wrote: its maps, against its own truth")  # fmt: skip
+    parser.add_argument("--pred", metavar="DIR", help="maps: DIR/<class>/<name>.png, grey, 0..255")
+    parser.add_argument("--gt", metavar="DIR", help="ground truth: DIR/<class>/<name>.*, or its root")
+    add_protocol_arguments(parser)
     parser.add_argument("--classes", metavar="A,B", help="score only these class folders")
     parser.add_argument("--allow-extra", action="store_true", help="ignore maps that have no ground truth")
     parser.add_argument("--against", choices=["published"], help="put the result under the paper's table")
@@ -41,6 +41,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cosal", action="store_true", help="also S, E, F and MAE (needs the extra cosal)")
     parser.add_argument("--workers", type=int, metavar="K", help="threads (default: one per core)")
     parser.add_argument("--out", metavar="DIR", help="write scores.json, scores.csv, images.csv, curve.csv, scores.md")
+
+
+def add_protocol_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that decide a number, the same for ``ssnm score`` and ``ssnm test``; see :func:`protocol_from`."""
+    parser.add_argument("--protocol", default="release", choices=list(PROTOCOLS), help="preset (default: release)")
+    parser.add_argument("--threshold", metavar="RULE", help="mean+std[:CAP|:none], fixed:T or best")
+    parser.add_argument("--resolution", metavar="N", help="side of the square to score at, or original")
+    parser.add_argument("--empty", choices=EMPTY_POLICIES, help="what an image with an empty ground truth scores")
+    parser.add_argument("--average", choices=AVERAGES, help="which of the three averages is the headline")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -55,8 +64,10 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--workers {args.workers}: at least 1 is needed")
     if args.dataset and not args.against:
         raise ConfigError("--dataset chooses a published table; add --against published")
-    cosal = cosal_folder(args.pred, args.gt, classes, args.allow_extra) if args.cosal else None
-    scores = score_folder(args.pred, args.gt, protocol, args.workers, classes, args.allow_extra)
+    maps, truth, tested = _sides(args)
+    classes = tested if classes is None else classes
+    cosal = cosal_folder(maps, truth, classes, args.allow_extra) if args.cosal else None
+    scores = score_folder(maps, truth, protocol, args.workers, classes, args.allow_extra)
     comparison = compare_with_published({args.name: scores}, args.dataset) if args.against else None
     parts = [scores.table()]
     parts += [curve_table(scores)] if args.curve else []
@@ -70,6 +81,21 @@ def run(args: argparse.Namespace) -> int:
             write_text(Path(args.out) / "cosal.json", json.dumps(cosal.to_dict(), indent=1) + "\n")
         print(f"\nwritten to {args.out}")
     return 0
+
+
+def _sides(args: argparse.Namespace) -> tuple[Path, Path, list[str] | None]:
+    """The folder of maps, that of the truth, and the classes that a run tested (None: all)."""
+    if args.run is None:
+        if args.pred is None or args.gt is None:
+            raise ConfigError("give RUN, a folder that ssnm test wrote, or both --pred and --gt")
+        return Path(args.pred), find(args.gt), None
+    if args.pred is not None:
+        raise ConfigError(f"RUN ({args.run}) holds the maps; leave out --pred")
+    results = read_results(args.run)
+    root = args.gt or results.record.get("data_root")
+    if not root:
+        raise DataError(f"{args.run}/run.json: names no data_root; give the truth with --gt")
+    return args.run, find(root), list(dict.fromkeys(image["category"] for image in results.images.values()))
 
 
 def protocol_from(args: argparse.Namespace) -> Protocol:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..data.instance_sets import INSTANCE_SETS
 from ..facts import published_instance_results
-from .test import find_root
+from ..files.places import find
 from .test_instances import selected
 
 
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     from ..instances.testing import score_folder
     from ..metrics.instances import published_table
 
-    groups = selected(read_instance_set(args.dataset, find_root(args.gt), args.groups), args.classes)
+    groups = selected(read_instance_set(args.dataset, find(args.gt), args.groups), args.classes)
     scores = score_folder(args.pred, groups)
     print(scores.table())
     if args.against:

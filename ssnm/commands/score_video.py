@@ -10,6 +10,7 @@ import argparse
 from pathlib import Path
 
 from ..errors import ConfigError
+from ..files.places import find
 from ..metrics.video import PROTOCOLS, VideoScores, published_table, score_videos
 
 PUBLISHED = ("davis2016", "davis2017", "youtube_objects")
@@ -36,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     """
     if args.workers is not None and args.workers < 1:
         raise ConfigError(f"--workers {args.workers}: at least 1 is needed")
-    scores = score_videos(args.pred, args.gt, args.protocol, args.split, args.allow_missing, args.workers)
+    scores = score_videos(args.pred, find(args.gt), args.protocol, args.split, args.allow_missing, args.workers)
     print(report(scores, args.dataset))
     if args.json is not None:
         print(f"\nwritten to {scores.write_json(args.json)}")

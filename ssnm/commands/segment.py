@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from ..errors import DataError, MissingFileError
 from ..files.images import load_rgb
 from ..files.listing import left_out, list_images, shorten
+from ..files.places import find
 
 if TYPE_CHECKING:
     from ..coseg.segmentation import Segmentation
@@ -41,8 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from .. import from_pretrained
 
-    images = expand(args.images)
-    for folder in (p for p in args.images if p.is_dir()):
+    given = [find(path) for path in args.images]
+    images = expand(given)
+    for folder in (p for p in given if p.is_dir()):
         if note := left_out([folder]):
             print(f"note: {folder}: {note}")
     _require_readable(images)

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 from pathlib import Path
 
 from ..coseg.partition import ORDERS
 from ..data.testsets import TEST_SETS, read_test_set
 from ..errors import ConfigError, DataError
-from ..metrics import PROTOCOLS, FolderScores, compare_with_published, score_arrays, score_folder
+from ..files.places import find
+from ..metrics import FolderScores, compare_with_published, score_arrays, score_folder
 from ..metrics.published import TABLES
 from ..metrics.tables import percent, write_text
-from .score import write_results
+from .score import add_protocol_arguments, protocol_from, write_results
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scales", type=float, nargs="+", default=[1.0], metavar="S",
                         help="average the maps at these multiples of the model's image size")  # fmt: skip
     parser.add_argument("--repeats", type=int, metavar="K", help="shuffle with K seeds, report mean and spread")
-    parser.add_argument("--protocol", choices=list(PROTOCOLS), default="release", help="preset of the scoring")
+    add_protocol_arguments(parser)
     parser.add_argument("--against", choices=["published"], help="put the result under the paper's table")
     parser.add_argument("--in-memory", action="store_true", help="also score the floats before they become PNGs")
     parser.add_argument("--report", action="store_true", help="also write report.html")
@@ -49,7 +49,8 @@ def run(args: argparse.Namespace) -> int:
     from ..engine.distributed import join, leave
 
     _check_options(args)
-    root = find_root(args.data)
+    protocol_from(args)  # wrong options are said before anything is predicted
+    root = find(args.data)
     test_set = read_test_set(args.dataset, root)
     if args.repeats is not None and not test_set.has_truth:
         raise DataError(f"{root}: --repeats compares scores, but there is no ground truth; add groundtruth/")
@@ -77,12 +78,6 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def find_root(path: Path) -> Path:
-    """A relative folder as given, or, if nothing is there, under the environment variable SSNM_DATA."""
-    under_data = Path(os.environ.get("SSNM_DATA", "")) / path  # an absolute path stays as it is
-    return under_data if not path.exists() and under_data.exists() else path
-
-
 def _check_options(args: argparse.Namespace) -> None:
     """What would fail, or be passed over, only after the whole set was predicted."""
     if args.against and args.dataset not in TABLES:
@@ -103,7 +98,7 @@ def _report(job, args: argparse.Namespace, groups, predictor) -> None:
     if not job.test_set.has_truth:
         print(f"maps of {len(job.test_set.images)} images written to {args.out}; no ground truth, so no table")
         return
-    scores = score_folder(args.out, job.root, args.protocol, classes=list(job.test_set.categories))
+    scores = score_folder(args.out, job.root, protocol_from(args), classes=list(job.test_set.categories))
     print(scores.table())
     write_results(scores, args.out)
     if args.against:
@@ -113,7 +108,7 @@ def _report(job, args: argparse.Namespace, groups, predictor) -> None:
     if args.in_memory:
         from ..coseg.testing import in_memory_maps
 
-        floats = score_arrays(in_memory_maps(predictor, groups), args.protocol)
+        floats = score_arrays(in_memory_maps(predictor, groups), protocol_from(args))
         print(f"\nin memory, floats at {predictor.size}x{predictor.size}: {_headline(floats)}")
         floats.write_json(args.out / "scores_in_memory.json")
     if args.report:
@@ -130,7 +125,7 @@ def _repeats(job, args: argparse.Namespace) -> None:
         out = args.out / f"_seed_{seed}"
         job.write(out, "shuffled", seed)
         if job.processes.is_first:
-            scores = score_folder(out, job.root, args.protocol, classes=list(job.test_set.categories))
+            scores = score_folder(out, job.root, protocol_from(args), classes=list(job.test_set.categories))
             write_results(scores, out)
             print(f"seed {seed}: {_headline(scores)}")
             rows.append((scores.headline.P, scores.headline.J))
@@ -141,7 +136,8 @@ def _repeats(job, args: argparse.Namespace) -> None:
 def _write_repeats(args: argparse.Namespace, columns: dict[str, tuple[float, ...]]) -> None:
     """Print mean and spread of P and J and write them, with the value of every seed, as repeats.json."""
     seeds = list(range(args.seed, args.seed + args.repeats))
-    record: dict = {"dataset": args.dataset, "protocol": args.protocol, "grouping": "shuffled", "seeds": seeds}
+    record: dict = {"dataset": args.dataset, "protocol": protocol_from(args).name}
+    record |= {"grouping": "shuffled", "seeds": seeds}
     for name, values in columns.items():
         mean, stdev = statistics.mean(values), statistics.stdev(values)
         record[name] = {"mean": mean, "stdev": stdev, "values": values}

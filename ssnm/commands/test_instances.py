@@ -14,8 +14,8 @@ from typing import Any
 
 from ..errors import ConfigError
 from ..facts import published_instance_results
+from ..files.places import find
 from .instances import CosegPrior, add_method_arguments, trained_from
-from .test import find_root
 
 DATASETS = ("instance_folder", "coco_instances", "procedural_instances")
 OWN = "own"
@@ -94,7 +94,7 @@ def _root(args: argparse.Namespace) -> Path:
         return write_procedural_instances(args.out / "data", seed=args.seed)
     if args.data is None:
         raise ConfigError(f"--data ROOT is needed: the folder of {args.dataset}")
-    return find_root(args.data)
+    return find(args.data)
 
 
 def selected(groups: list, classes: str | None) -> list:

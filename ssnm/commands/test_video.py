@@ -17,11 +17,11 @@ from typing import Any
 from ..errors import ConfigError
 from ..files.atomic import replacing, write_atomically
 from ..files.ids import ids_png
+from ..files.places import find
 from ..metrics.sequences import TruthFolders
 from ..metrics.video import VideoScores, score_sequences
 from ..video.testsets import SPLITS, VIDEO_SETS, TestVideo, read_video_set
 from .score_video import report
-from .test import find_root
 
 ANNOTATIONS = "Annotations"  # what YouTube-VOS's server wants the folder to be called
 
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     for option in ("zip", "listed_frames_only"):
         if getattr(args, option) and not of_youtube_vos:
             raise ConfigError(f"--{option.replace('_', '-')} is for --dataset youtube_vos; leave it out")
-    root = find_root(args.data)
+    root = find(args.data)
     videos = _selected(read_video_set(args.dataset, root, args.split, args.listed_frames_only), args.sequences)
     segmenter = from_pretrained(args.checkpoint, args.device, method="osmn")
     masks = args.out / ANNOTATIONS if of_youtube_vos else args.out

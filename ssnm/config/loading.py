@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
-import os
 import types
 import typing
 from pathlib import Path
@@ -163,18 +162,6 @@ def config_to_dict(config: Any) -> dict:
 def config_to_yaml(config: Any) -> str:
     """The fully resolved configuration as YAML."""
     return yaml.safe_dump(config_to_dict(config), sort_keys=False)
-
-
-def data_root(root: str) -> Path:
-    """The folder under which relative paths are looked up: `root` if given, else SSNM_DATA, else ./data."""
-    return Path(root or os.environ.get("SSNM_DATA") or "data")
-
-
-def resolve(root: str, path: str) -> Path:
-    """Where a path of a config is: an absolute path as it is; a relative one under :func:`data_root`, or, if
-    nothing is there but under the current folder, there."""
-    under_root = data_root(root) / path
-    return Path(path) if not under_root.exists() and Path(path).exists() else under_root
 
 
 def differences(old: dict, new: dict, prefix: str = "") -> list[str]:

@@ -11,7 +11,6 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from ..config.loading import resolve
 from ..config.sources import SourceConfig
 from ..data.augment import Augmentation
 from ..data.coco import CocoSegSource
@@ -27,6 +26,7 @@ from ..engine.distributed import Processes
 from ..engine.runtime import step_loader
 from ..engine.schedule import Schedule
 from ..errors import ConfigError
+from ..files.places import find
 from ..naming import canonical_category
 from ..nn.backbones import Backbone
 from .config import (
@@ -100,16 +100,16 @@ def build_criterion(
 def backbone_weights(config: Config) -> str:
     """The backbone's weights argument with a relative file resolved by the rule of data.root."""
     weights = config.model.backbone.weights
-    return weights if weights in ("pretrained", "none") else str(resolve(config.data.root, weights))
+    return weights if weights in ("pretrained", "none") else str(find(weights, config.data.root))
 
 
 def build_source(config: SourceConfig, data: DataConfig) -> Source:
     """One source of training images, read from its store where the config names one."""
     if config.type == "store":
-        return StoreSource(resolve(data.root, config.root), (data.size, data.size))
+        return StoreSource(find(config.root, data.root), (data.size, data.size))
     source = build_file_source(config, data)
     if config.store:
-        source = StoreSource(resolve(data.root, config.store), (data.size, data.size), source)
+        source = StoreSource(find(config.store, data.root), (data.size, data.size), source)
     if getattr(config, "partial", False):
         source = PartiallyAnnotated(source, every_image=config.type == "coco_seg")
     return source
@@ -119,11 +119,11 @@ def build_file_source(config: SourceConfig, data: DataConfig) -> Source:
     """One source read from its own files, whatever store its config names; what a store is made of."""
     if config.type == "voc":
         names = config.class_names or VOC_CLASSES
-        return VocSource(resolve(data.root, config.root), config.list, name=config.name, class_names=names)
+        return VocSource(find(config.root, data.root), config.list, name=config.name, class_names=names)
     if config.type == "processed":
-        return ProcessedSource(resolve(data.root, config.root), name=config.name, classes=config.classes)
+        return ProcessedSource(find(config.root, data.root), name=config.name, classes=config.classes)
     if config.type == "coco_seg":
-        return CocoSegSource(resolve(data.root, config.index), resolve(data.root, config.images), name=config.name)
+        return CocoSegSource(find(config.index, data.root), find(config.images, data.root), name=config.name)
     if config.type == "procedural":
         return ProceduralSource(PROCEDURAL_KINDS[config.kinds], config.num_images, seed=config.seed, name=config.name)
     raise ConfigError(f"a source of type {config.type} has no files of its own; voc, processed, coco_seg or procedural "
@@ -134,7 +134,7 @@ def build_pools(config: DataConfig) -> tuple[ImagePool, ImagePool]:
     """(training images, held-out images) of all sources under one label list."""
     sources = [build_source(s, config) for s in config.sources]
     if config.teacher:
-        maps = TeacherMaps(resolve(config.root, config.teacher))
+        maps = TeacherMaps(find(config.teacher, config.root))
         sources = [Taught(s, maps) for s in sources]
     if config.cache == "memory":
         sources = [MemoryCache(s) for s in sources]

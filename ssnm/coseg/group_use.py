@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +18,7 @@ from ..files.masks import read_binary
 from ..metrics import FolderScores, GroupUse, binarize, group_use_record, score_arrays, spatial_auc
 from ..visualize.panels import GroupPictures
 from .predict import Predictor
-from .testing import in_memory_maps, make_groups
+from .testing import make_groups, png_maps
 
 RULE = "fixed:0.5"
 SHOWN = 8
@@ -33,16 +35,26 @@ class GroupUseResult:
 def two_kind_images(test_set: TestSet) -> list[tuple[TestImage, TestImage]]:
     """The images that stand in two or more classes, as their entries in the first two of them.
 
-    Files are the same image when the list of the PASCAL-VOC co-segmentation set says so; in other sets, when
-    they have the same name.
+    Files are the same image when the list of the PASCAL-VOC co-segmentation set says so; in other sets, when they hold
+    the same bytes: a name says nothing, many sets number every class from 0000 on.
     """
     voc_names = {(entry.category, entry.file): entry.voc_name for entry in read_voc_coseg_list()}
     known = all((i.category, i.name) in voc_names for i in test_set.images)
-    entries = defaultdict(list)
+    photographs = voc_names if known else _contents(test_set.images)
+    entries: dict[str, dict[str, TestImage]] = defaultdict(dict)  # photograph -> class -> its first entry there
     for image in test_set.images:
-        entries[voc_names[image.category, image.name] if known else image.name].append(image)
-    pairs = [sorted(same, key=lambda i: i.category)[:2] for same in entries.values() if len(same) > 1]
-    return [(first, second) for first, second in pairs if first.category != second.category]
+        entries[photographs[image.category, image.name]].setdefault(image.category, image)
+    return [(same[a], same[b]) for same in entries.values() if len(same) > 1 for a, b in [sorted(same)[:2]]]
+
+
+def _contents(images: Sequence[TestImage]) -> dict[tuple[str, str], str]:
+    """(class, name) -> what the file holds; only files of one length with another are read."""
+    lengths = [image.image.stat().st_size for image in images]
+    shared = Counter(lengths)
+    return {
+        (i.category, i.name): hashlib.sha256(i.image.read_bytes()).hexdigest() if shared[n] > 1 else str(i.image)
+        for i, n in zip(images, lengths)
+    }
 
 
 def measure_group_use(predictor: Predictor, test_set: TestSet, seed: int = 0, group_size: int = 5) -> GroupUseResult:
@@ -55,7 +67,7 @@ def measure_group_use(predictor: Predictor, test_set: TestSet, seed: int = 0, gr
         raise DataError("group use needs ground truth: the folder groundtruth/ is missing")
     cases = two_kind_images(test_set)
     if not cases:
-        raise DataError("group use needs images that stand in two classes; this set has none")
+        raise DataError("group use needs images that stand in two classes, as copies of one file; this set has none")
     rng = np.random.default_rng(seed)
     members = defaultdict(list)
     for image in test_set.images:
@@ -95,8 +107,11 @@ def measure_spatial_auc(predictor: Predictor, test_set: TestSet, group_size: int
 
 
 def score_alone(predictor: Predictor, test_set: TestSet) -> FolderScores:
-    """Release protocol with every image in a group of its own (N = 1): what the network does without a group."""
-    return score_arrays(in_memory_maps(predictor, make_groups(test_set, 1, "natural")), "release")
+    """Release protocol with every image in a group of its own (N = 1): what the network does without a group.
+
+    The maps are those that the test command would write as PNG, so that the number compares with its own.
+    """
+    return score_arrays(png_maps(predictor, make_groups(test_set, 1, "natural")), "release")
 
 
 def _group(rng: np.random.Generator, entry: TestImage, members: list[TestImage], size: int) -> list[TestImage]:

@@ -7,6 +7,7 @@ go to _overlays/<class>/<stem>.jpg. Scoring reads the maps back from disk (ssnm.
 from __future__ import annotations
 
 import datetime
+import hashlib
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -126,13 +127,35 @@ def in_memory_maps(
                 yield group.category, image.name, probability, read_binary(image.truth).object
 
 
+def png_maps(
+    predictor: Predictor, groups: Sequence[TestGroup]
+) -> Iterator[tuple[str, str, np.ndarray, np.ndarray]]:
+    """(class, name, map, truth) as :func:`in_memory_maps`, with maps as they are written: 8 bits, original size."""
+    for group, prediction in predict_groups(predictor, batches_of(groups, predictor)):
+        for index, image in enumerate(group.images[: group.new]):
+            if image.truth is not None:
+                map_ = probability_image(prediction.probability(index))
+                yield group.category, image.name, map_, read_binary(image.truth).object
+
+
+def checkpoint_facts(segmenter: CoSegmenter) -> dict:
+    """Which model made a result: absolute path, SHA-256 of the file, step of its training (None: not said)."""
+    content = segmenter.path.read_bytes()
+    return {
+        "checkpoint": str(segmenter.path.resolve()),
+        "checkpoint_sha256": hashlib.sha256(content).hexdigest(),
+        "step": segmenter.card.get("step"),
+    }
+
+
 def write_run_record(out: Path, test_set: TestSet, root: Path, groups: Sequence[TestGroup], facts: dict) -> None:
-    """run.json: what made these maps, and which images formed which group (paths relative to the data root)."""
+    """run.json: what made these maps, and which images formed which group (paths relative to
+    data_root, which is absolute)."""
     relative = lambda path: None if path is None else str(Path(path).relative_to(root))  # noqa: E731
     record = {
         **facts,
         "dataset": test_set.name,
-        "data_root": str(root),
+        "data_root": str(root.resolve()),
         "groups": [
             {
                 "category": group.category,
@@ -205,7 +228,7 @@ class TestJob:
             if spatial:
                 write_atomically(out / "spatial_masks.npz", arrays_bytes(dict(sorted(spatial.items()))))
             facts = {
-                "checkpoint": self.segmenter.path.name,
+                **checkpoint_facts(self.segmenter),
                 "commit": git_commit(),
                 "grouping": order,
                 "group_size": group_size,

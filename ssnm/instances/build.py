@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-from ..config.loading import resolve
 from ..errors import ConfigError
+from ..files.places import find
 from .config import Config, FitConfig, ModelConfig, ResponsesConfig
 from .evidence import ResponseSettings
 from .fit import FitSettings, LossSettings
@@ -61,4 +61,4 @@ def _weights(name: str, weights: str) -> str:
             raise ConfigError(f"model.backbone.weights: shipped is there for {', '.join(SHIPPED)}, not for {name}; use "
                               "pretrained, none or a file")  # fmt: skip
         return str(SHIPPED[name])
-    return str(resolve("", weights))
+    return str(find(weights))

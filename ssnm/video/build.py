@@ -8,12 +8,13 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from ..config.loading import build_section, config_to_dict, resolve
+from ..config.loading import build_section, config_to_dict
 from ..data.augment import Augmentation
 from ..engine.checkpoint import ModelFile
 from ..engine.distributed import Processes
 from ..engine.runtime import step_loader
 from ..engine.schedule import Schedule
+from ..files.places import find
 from ..nn.backbones import Backbone, load_backbone_weights
 from ..nn.pixels import PixelNormalisation
 from ..nn.vgg import VGG
@@ -97,14 +98,14 @@ def model_from_file(file: ModelFile, where: str) -> tuple[OSMN | SmallOSMN, Sett
 def weights_source(config: Config) -> str:
     """Where the initial weights come from, with a relative file resolved by the rule of data.root."""
     weights = config.model.weights if isinstance(config.model, OSMNConfig) else config.model.backbone.weights
-    return weights if weights in ("pretrained", "none") else str(resolve(config.data.root, weights))
+    return weights if weights in ("pretrained", "none") else str(find(weights, config.data.root))
 
 
 def build_tracks(config: SourceConfig, data: DataConfig) -> list[Track]:
     """The objects of one source."""
 
     def at(path: str) -> Path:
-        return resolve(data.root, path)
+        return find(path, data.root)
 
     if config.type == "coco":
         return coco_tracks([at(path) for path in config.annotations], at(config.images), config.min_area)

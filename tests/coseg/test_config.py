@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ssnm.config.loading import apply_overrides, config_to_dict, config_to_yaml, data_root, read_yaml, resolve
+from ssnm.config.loading import apply_overrides, config_to_dict, config_to_yaml, read_yaml
 from ssnm.config.sources import SourceConfig, VocSourceConfig
 from ssnm.coseg.config import Config, config_from_dict
 from ssnm.errors import ConfigError, MissingFileError
+from ssnm.files.places import data_root, find
 from ssnm.methods import load_config
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
@@ -273,16 +274,18 @@ def test_data_root_is_the_config_then_the_environment_then_the_folder_data(monke
     assert data_root("") == Path("data")
 
 
-def test_a_relative_path_is_looked_up_under_the_root_first_and_then_here(monkeypatch, tmp_path):
+def test_a_relative_path_is_looked_up_here_and_then_under_the_root_unless_a_config_names_one(monkeypatch, tmp_path):
     root, here = tmp_path / "root", tmp_path / "here"
-    for folder in (root / "both", here / "both", here / "only_here"):
+    for folder in (root / "both", here / "both", here / "only_here", root / "only_there"):
         folder.mkdir(parents=True)
     monkeypatch.chdir(here)
-    config = str(root)
-    assert resolve(config, "both") == root / "both"
-    assert resolve(config, "only_here") == Path("only_here")
-    assert resolve(config, "nowhere") == root / "nowhere"
-    assert resolve(config, str(here / "both")) == here / "both"
+    monkeypatch.setenv("SSNM_DATA", str(root))
+    assert find("both") == Path("both") and find("only_here") == Path("only_here")
+    assert find("only_there") == root / "only_there" and find("nowhere") == Path("nowhere")
+    assert find(here / "both") == here / "both"
+    named = str(root)  # data.root of a config
+    assert find("both", named) == root / "both" and find("only_here", named) == Path("only_here")
+    assert find("nowhere", named) == root / "nowhere"
 
 
 def test_a_config_cannot_be_changed():

@@ -5,10 +5,13 @@ import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 
+import ssnm
 from ssnm.cli import main
 from ssnm.coseg.group_use import measure_group_use, score_alone, two_kind_images
 from ssnm.coseg.predict import GroupPrediction
+from ssnm.coseg.testing import TestJob
 from ssnm.data.procedural import write_procedural
 from ssnm.data.procedural_kinds import SEEN_KINDS
 from ssnm.data.records import TestImage
@@ -16,6 +19,7 @@ from ssnm.data.testsets import TestSet, read_test_set
 from ssnm.data.voc import read_voc_coseg_list
 from ssnm.errors import DataError
 from ssnm.files.masks import read_binary
+from ssnm.metrics import score_folder
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +51,30 @@ def every_kind(path):
     return np.any(masks, axis=0)
 
 
-def test_two_kind_images_stand_in_two_classes_under_one_name(two_kind_set):
+def test_outside_the_voc_list_photographs_are_compared_not_names(tmp_path):
+    def put(category, name, value):
+        path = tmp_path / category / f"{name}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.new("L", (6, 4), value).save(path)
+        return TestImage(category, name, path, None)
+
+    numbered = [put(c, name, value) for c, value in (("car", 10), ("horse", 20)) for name in ("0000", "0001")]
+    assert not two_kind_images(TestSet("folder", tuple(numbered)))
+    copies = (*numbered, put("dog", "other_name", 10))
+    assert [(a.category, a.name, b.category) for a, b in two_kind_images(TestSet("folder", copies))] == [
+        ("car", "0000", "dog")
+    ]
+
+
+def test_alone_is_what_the_written_maps_give(checkpoint, two_kind_set, tmp_path):
+    segmenter = ssnm.from_pretrained(checkpoint, "cpu")
+    root = two_kind_set.images[0].image.parents[2]
+    TestJob(segmenter, two_kind_set, root, group_size=1, overlays=False).write(tmp_path, "natural", 0)
+    alone = score_alone(segmenter.predictor, two_kind_set)
+    assert alone.headline == score_folder(tmp_path, root).headline
+
+
+def test_two_kind_images_stand_in_two_classes_as_copies_of_one_file(two_kind_set):
     pairs = two_kind_images(two_kind_set)
     assert len(pairs) > 2
     assert all(a.name == b.name and a.category < b.category for a, b in pairs)
@@ -121,7 +148,8 @@ def test_the_command_prints_and_writes_the_measure(checkpoint, two_kind_set, tmp
     printed = capsys.readouterr().out
     record = json.loads((tmp_path / "group_use.json").read_text())
     assert "every image alone (N = 1): P" in printed
-    assert record["checkpoint"] == "best.pt" and 0 <= record["alone"]["J"] <= 1
+    assert record["checkpoint"] == str(checkpoint.resolve()) and record["checkpoint_sha256"]
+    assert 0 <= record["alone"]["J"] <= 1
     assert (tmp_path / "wrong.png").is_file()
 
 

@@ -1,6 +1,7 @@
 """A whole test set through the test command: maps, names, tables, and what it must refuse."""
 
 import csv
+import hashlib
 import json
 import os
 import shutil
@@ -16,10 +17,10 @@ from PIL import Image
 
 import ssnm
 from ssnm.cli import main
-from ssnm.commands.test import find_root
 from ssnm.coseg.testing import IMAGES_PER_CALL, batches_of, check_out_folder, make_groups, share_of_process
 from ssnm.data.testsets import read_test_set
 from ssnm.errors import DataError
+from ssnm.files.places import find
 from ssnm.metrics import score_folder
 
 ROOT = Path(__file__).parents[2]
@@ -81,9 +82,12 @@ def test_json_and_csv_hold_the_table(tested, written_set):
     assert (tested / "scores.csv").is_file() and (tested / "scores_in_memory.json").is_file()
 
 
-def test_the_run_record_says_what_made_the_maps(tested, written_set):
+def test_the_run_record_says_what_made_the_maps(tested, written_set, checkpoint):
     record = json.loads((tested / "run.json").read_text())
-    assert record["checkpoint"] == "best.pt" and record["grouping"] == "natural" and record["group_size"] == 5
+    assert record["grouping"] == "natural" and record["group_size"] == 5
+    assert record["checkpoint"] == str(checkpoint.resolve()) and Path(record["data_root"]) == written_set.resolve()
+    assert record["checkpoint_sha256"] == hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    assert record["step"] in (2, 4)
     assert [g["new"] for g in record["groups"]] == [4, 4, 4]
     assert all((written_set / i["image"]).is_file() for g in record["groups"] for i in g["images"])
     spatial = np.load(tested / "spatial_masks.npz")
@@ -148,13 +152,40 @@ def test_images_and_truth_without_class_folders_are_scored_as_one_class(checkpoi
     assert printed.startswith(capsys.readouterr().out.strip())
 
 
+def test_a_run_is_scored_again_under_any_protocol_and_test_takes_the_same_options(
+    checkpoint, tested, written_set, tmp_path, capsys
+):
+    options = ["--threshold", "0.4", "--resolution", "original", "--empty", "skip", "--average", "classes"]
+    assert main(["score", str(tested), *options]) == 0
+    again = capsys.readouterr().out.strip()
+    assert "p > 0.4; map and truth at the size of the truth; images with empty truth are left out" in again
+    assert run_test(checkpoint, written_set, tmp_path / "out", *options) == 0
+    assert capsys.readouterr().out.strip().startswith(again)
+    assert main(["score", str(tested)]) == 0 and main(["score"]) == 2
+    assert run_test(checkpoint, written_set, tmp_path / "other", "--threshold", "2") == 2
+    assert not (tmp_path / "other").exists()
+
+
+def test_classes_may_be_named_as_in_any_data_set(checkpoint, written_set, tmp_path):
+    root = tmp_path / "root"
+    shutil.copytree(written_set, root)
+    first = sorted((root / "image").iterdir())[0].name
+    for part in ("image", "groundtruth"):
+        (root / part / first).rename(root / part / "Airplane100")
+    assert run_test(checkpoint, root, tmp_path / "out", "--classes", "aeroplane") == 0
+    assert [p.name for p in (tmp_path / "out").iterdir() if p.is_dir() and p.name[0] != "_"] == ["Airplane100"]
+    (tmp_path / "out" / "Airplane100").rename(tmp_path / "out" / "plane")
+    words = ["--pred", str(tmp_path / "out"), "--gt", str(root)]
+    assert main(["score", *words, "--classes", "airplane"]) == 0
+
+
 def test_a_relative_data_folder_is_also_looked_up_under_ssnm_data(checkpoint, written_set, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SSNM_DATA", str(written_set.parent))
-    assert find_root(Path(written_set.name)) == written_set
+    assert find(Path(written_set.name)) == written_set
     (tmp_path / written_set.name).mkdir()
-    assert find_root(Path(written_set.name)) == Path(written_set.name)
-    assert find_root(written_set) == written_set and find_root(Path("absent")) == Path("absent")
+    assert find(Path(written_set.name)) == Path(written_set.name)
+    assert find(written_set) == written_set and find(Path("absent")) == Path("absent")
 
 
 @pytest.mark.parametrize("options, words", [

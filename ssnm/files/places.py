@@ -1,0 +1,22 @@
+"""Where a path that people give is: the one rule, for every command and every config. No torch."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def data_root(root: str = "") -> Path:
+    """The folder of data: `root` (a config's data.root) if given, else SSNM_DATA, else ./data."""
+    return Path(root or os.environ.get("SSNM_DATA") or "data")
+
+
+def find(path: str | Path, root: str = "") -> Path:
+    """An absolute path as it is; a relative one as given where something is there, else under :func:`data_root`.
+
+    A `root` that is given comes first: a config that names one means it, also where nothing is there.
+    """
+    path, under = Path(path), data_root(root) / path
+    if root:
+        return path if path.exists() and not under.exists() else under
+    return under if under.exists() and not path.exists() else path
