@@ -2,6 +2,8 @@
 
 import dataclasses
 import importlib
+import importlib.util
+import json
 import re
 from pathlib import Path
 
@@ -9,8 +11,9 @@ import pytest
 import yaml
 
 import ssnm
-from ssnm import config as config_package
+from ssnm import methods
 from ssnm.cli import main
+from ssnm.config.loading import config_to_dict
 from ssnm.coseg.config import config_from_dict
 from ssnm.data.procedural import write_procedural
 from ssnm.data.procedural_kinds import SEEN_KINDS
@@ -20,6 +23,9 @@ TINY = {
     "train.steps": 2, "train.batch_groups": 2, "train.log_every": 1, "data.size": 32, "data.workers": 0,
     "data.group_size": 2, "validation.groups": 2, "validation.two_category_images": 1,
 }
+
+
+DOCUMENTS = sorted(str(p.relative_to(ROOT)) for p in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")))
 
 
 def blocks(document: str, language: str) -> list[str]:
@@ -32,14 +38,14 @@ def workplace(tmp_path, monkeypatch) -> Path:
     """A folder with configs/ and photos, in which every config is loaded with tiny settings."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "configs").symlink_to(ROOT / "configs")
-    load = config_package.load_config
+    load = methods.load_config
     for command in ("train", "cache"):  # they bind the real load_config, before another one is put there
         importlib.import_module(f"ssnm.commands.{command}")
 
     def load_tiny(path, overrides=()):
         return load(path, [*overrides, *(f"{key}={value}" for key, value in TINY.items())])
 
-    monkeypatch.setattr(config_package, "load_config", load_tiny)
+    monkeypatch.setattr(methods, "load_config", load_tiny)
     return tmp_path
 
 
@@ -84,7 +90,7 @@ def test_folders_of_your_own_are_trained_by_the_yaml_of_the_document(workplace):
     write_procedural(workplace / "my_data", SEEN_KINDS[:2], 8, (40, 40), objects_per_image=(2, 2))
     config = config_from_dict(yaml.safe_load(blocks("docs/own_data.md", "yaml")[0]), "docs")
     tiny = dataclasses.replace(config.data, root=str(workplace), sources=config.data.sources[:1], holdout=0.3)
-    plain = config_package.config_to_dict(dataclasses.replace(config, data=tiny))
+    plain = config_to_dict(dataclasses.replace(config, data=tiny))
     plain["model"]["backbone"] |= {"name": "mobilenetv2_035", "weights": "none"}
     (workplace / "my.yaml").write_text(yaml.safe_dump(plain))
     overrides = [f"{key}={value}" for key, value in TINY.items()]
@@ -109,8 +115,67 @@ def test_the_python_of_the_readme_runs(workplace):
     run_document("README.md")
 
 
-@pytest.mark.parametrize("document", ["docs/own_data.md", "docs/own_backbone.md"])
+# What documents, notebooks, configs and docstrings name
+
+
+NAMED_PATH = re.compile(r"(?<![\w./<-])((?:ssnm|tests|docs|configs|scripts|benchmarks|notebooks|\.ci)/[\w./-]*\w/?)")
+NAMED_MODULE = re.compile(r"(?<![\w./@-])ssnm(?:\.[A-Za-z_]\w*)+(?![\w/-])")
+PLACEHOLDERS = ("configs/my", "notebooks/NAME", "configs/osmn_")
+
+
+def named_in() -> dict[str, str]:
+    """Every file that may name others -> its text; of CHANGELOG.md only the column of today's names."""
+    patterns = ("*.md", "docs/*.md", "notebooks/*", "configs/*.yaml", "*.py", "ssnm/**/*.py", "tests/**/*.py",
+                "scripts/*.py", "benchmarks/*", ".github/**/*.yml", ".ci/run")  # fmt: skip
+    files = sorted({path for pattern in patterns for path in ROOT.glob(pattern) if path.is_file()})
+    texts = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in files}
+    for name, text in texts.items():
+        if name.endswith(".ipynb"):
+            cells = [cell["source"] for cell in json.loads(text)["cells"]]
+            texts[name] = "".join(line for source in cells for line in [*source, "\n"])
+    texts["CHANGELOG.md"] = "\n".join(re.findall(r"^\| .+ \| (.+) \|$", texts["CHANGELOG.md"], re.MULTILINE))
+    return texts
+
+
+def exists(path: str) -> bool:
+    wanted = ROOT / path
+    return wanted.exists() or wanted.with_suffix(".py").exists() or path.startswith(PLACEHOLDERS)
+
+
+def resolves(name: str) -> bool:
+    """Whether a dotted name is there: of a module, a thing in it, or a part of that."""
+    thing = ssnm
+    for part in name.split(".")[1:]:
+        inside = f"{thing.__name__}.{part}" if hasattr(thing, "__path__") else None  # a package: perhaps a module of it
+        if inside and importlib.util.find_spec(inside) is not None:
+            thing = importlib.import_module(inside)
+        elif not hasattr(thing, part):  # a field without default is a name of its class, too
+            return part in getattr(thing, "__annotations__", {})
+        else:
+            thing = getattr(thing, part)
+    return True
+
+
+def test_paths_that_are_named_anywhere_exist():
+    named = {(file, path) for file, text in named_in().items() for path in NAMED_PATH.findall(text)}
+    assert len(named) > 100
+    assert sorted((file, path) for file, path in named if not exists(path)) == []
+
+
+def test_modules_that_are_named_anywhere_can_be_imported():
+    named = {(file, name) for file, text in named_in().items() for name in NAMED_MODULE.findall(text)}
+    unknown = {name for name in {name for _, name in named} if not resolves(name)}
+    assert len(named) > 100
+    assert sorted((file, name) for file, name in named if name in unknown) == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
 def test_links_lead_somewhere(document):
     path = ROOT / document
     targets = re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", path.read_text())
     assert [target for target in targets if not (path.parent / target).exists()] == []
+
+
+def test_every_document_is_listed_in_the_table_of_contents():
+    listed = set(re.findall(r"\]\((\w+\.md)\)", (ROOT / "docs" / "README.md").read_text()))
+    assert listed == {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"}

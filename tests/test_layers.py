@@ -16,11 +16,11 @@ TABLE_ROW = re.compile(r"^\| (\d) \| (.+?) \|", re.MULTILINE)
 TORCH_FREE = ("ssnm.config", "ssnm.errors", "ssnm.naming", "ssnm.files", "ssnm.facts", "ssnm.metrics", "ssnm.visualize",
               "ssnm.methods", "ssnm.pretrained", "ssnm.cli")  # fmt: skip
 METHOD_FOLDERS = {f"ssnm.{folder}" for folder in METHODS.values()}
-READERS_OF_CONFIG = ("config", "build", "files", "train", "calibrate", "convert")  # see the config of their method
+READERS_OF_CONFIG = ("config", "build", "files", "train", "calibrate", "convert", "testing", "discovery")  # see the config of their method
 
 
 def floors() -> dict[str, int]:
-    """Module or package -> floor, as the table says: {"ssnm.files": 0, "ssnm.nn": 1, ...}."""
+    """Module or package -> floor, as the table says: {"ssnm.files": 2, "ssnm.nn": 3, ...}."""
     placed = {}
     for floor, places in TABLE_ROW.findall((ROOT / "docs" / "architecture.md").read_text()):
         for place in re.findall(r"`([^`]+)`", places):
@@ -68,7 +68,7 @@ def forbidden(importer: str, imported: str) -> bool:
 
 
 def test_the_table_was_read():
-    assert FLOORS["ssnm.errors"] == 0 and FLOORS["ssnm.files"] == 1 and FLOORS["ssnm.coseg"] == 4
+    assert FLOORS["ssnm.errors"] == 0 and FLOORS["ssnm.files"] == 2 and FLOORS["ssnm.coseg"] == 5
     assert METHOD_FOLDERS <= set(FLOORS)
 
 

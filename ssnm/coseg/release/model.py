@@ -1,4 +1,4 @@
-"""The network of the authors' public release, for its checkpoints; specified apart from the paper's (ssnm.py).
+"""The network of the authors' public release, for its checkpoints; apart from the paper's (`ssnm.coseg.model`).
 
 In the order data flows: VGG16 with batch norm -> taps after pool2..pool5 -> two 3x3 convolutions per level (X_k)
 -> spatial mask from X_3 alone, semantic vector from X_3 -> modulation of every level (Eq. 5) -> decoder whose three

@@ -4,7 +4,7 @@ Groups of one category are drawn from training sets, a timm backbone gives the c
 solver gives S up to its sign, and every rule of `ssnm.coseg.orientation` fixes the sign. A group counts as
 right when the mean of S over the positions of the object is larger than over the rest. Example:
 
-    python scripts/measure_orientation.py --voc DATA/VOC_train --coco DATA/COCO_mini549 --weights FILE.safetensors
+    python benchmarks/orientation.py --voc DATA/VOC_train --coco DATA/COCO_mini549 --weights FILE.safetensors
 
 Never point it at a test set: the default rule is chosen by these figures.
 """
