@@ -16,7 +16,8 @@ TABLE_ROW = re.compile(r"^\| (\d) \| (.+?) \|", re.MULTILINE)
 TORCH_FREE = ("ssnm.config", "ssnm.errors", "ssnm.naming", "ssnm.files", "ssnm.facts", "ssnm.metrics", "ssnm.visualize",
               "ssnm.methods", "ssnm.pretrained", "ssnm.cli")  # fmt: skip
 METHOD_FOLDERS = {f"ssnm.{folder}" for folder in METHODS.values()}
-READERS_OF_CONFIG = ("config", "build", "files", "train", "calibrate", "convert", "testing", "discovery")  # see the config of their method
+# the modules of a method that see its config
+READERS_OF_CONFIG = ("config", "build", "files", "train", "calibrate", "convert", "testing", "discovery")
 
 
 def floors() -> dict[str, int]:
