@@ -110,21 +110,15 @@ def fit_group(
         TrainingError: the loss is not a number.
         KeyboardInterrupt: a signal asked to stop; `checkpoint` holds what there is.
     """
-    if not images or len(images) != len(priors):
-        raise DataError(f"fitting wants at least one image and one prior for each, got {len(images)} images and "
-                        f"{len(priors)} priors")
-    if settings.size % network.trunk.stride:
-        raise ConfigError(f"fit.size must be a multiple of {network.trunk.stride}, the stride of the backbone, got "
-                          f"{settings.size}")  # fmt: skip
+    _check(network, images, priors, settings)
     device = torch.device(device or "cpu")
     network = copy.deepcopy(network).to(device)
     pixels = group_images(images, settings.size, settings.resize)
     targets = group_priors(priors, settings.size, settings.resize)
+    identity = {"start": _fingerprint(network), "pixels": _fingerprint(pixels, targets), "seed": seed,
+                "settings": asdict(settings)}  # fmt: skip
     inputs = trunk_features(network, pixels) if settings.mode == "fast" else pixels
-    model = network.head if settings.mode == "fast" else network
-    state = _train_state(model, settings, len(images))
-    identity = {"images": len(images), "pixels": _fingerprint(pixels, targets), "seed": seed,
-                "settings": asdict(settings)}
+    state = _train_state(network.head if settings.mode == "fast" else network, settings, len(images))
     if checkpoint is not None and Path(checkpoint).is_file():
         _resume(state, Path(checkpoint), identity)
     batches = (
@@ -135,18 +129,31 @@ def fit_group(
     def save(state: TrainState) -> None:
         if checkpoint is not None:
             save_training(checkpoint, {**state.state_dict(), "method": METHOD, "config": {}, "inference": {},
-                                       "group": identity})
+                                       "group": identity})  # fmt: skip
 
-    per_epoch = math.ceil(len(images) / settings.batch)
+    _run(state, batches, settings, math.ceil(len(images) / settings.batch), on_log, save)
+    return FittedGroup(network.eval(), pixels, [image.shape[:2] for image in images], responses)
+
+
+def _run(state: TrainState, batches: Iterator[FitBatch], settings: FitSettings, per_epoch: int,
+         on_log: Callable[[dict[str, float]], None], save: Callable[[TrainState], None]) -> None:  # fmt: skip
     options = LoopOptions(settings.epochs * per_epoch, log_every=per_epoch)
     try:
-        finished = train(state, batches, lambda batch: model(batch.images), group_losses(settings.losses), options,
-                         on_log=on_log, save=save)
+        finished = train(state, batches, lambda batch: state.model(batch.images), group_losses(settings.losses),
+                         options, on_log=on_log, save=save)  # fmt: skip
     except NonFiniteLoss as error:
         raise TrainingError(f"fitting the group failed: {error}; a smaller fit.lr may help") from error
     if not finished:
         raise KeyboardInterrupt
-    return FittedGroup(network.eval(), pixels, [image.shape[:2] for image in images], responses)
+
+
+def _check(network: CoSaliencyNetwork, images: Sequence, priors: Sequence, settings: FitSettings) -> None:
+    if not images or len(images) != len(priors):
+        raise DataError(f"fitting wants at least one image and one prior for each, got {len(images)} images and "
+                        f"{len(priors)} priors")  # fmt: skip
+    if settings.size % network.trunk.stride:
+        raise ConfigError(f"fit.size must be a multiple of {network.trunk.stride}, the stride of the backbone, got "
+                          f"{settings.size}")  # fmt: skip
 
 
 def group_losses(settings: LossSettings) -> Callable[[CoSaliency, FitBatch], dict[str, Tensor]]:
@@ -216,13 +223,19 @@ def _train_state(model: nn.Module, settings: FitSettings, images: int) -> TrainS
     return TrainState(model, optimizer, schedule)
 
 
-def _fingerprint(*pixels: Tensor) -> str:
-    return hashlib.sha256(b"".join(p.numpy().tobytes() for p in pixels)).hexdigest()[:16]
+def _fingerprint(*things: Tensor | nn.Module) -> str:
+    """Of pixels: all of them. Of a network: the sum of each of its tensors, enough to tell one start from another."""
+    digest = hashlib.sha256()
+    for thing in things:
+        if isinstance(thing, nn.Module):
+            thing = torch.stack([v.double().sum().cpu() for v in thing.state_dict().values()])
+        digest.update(thing.numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _resume(state: TrainState, path: Path, identity: dict) -> None:
     saved = load_training(path)
     if saved.get("group") != identity:
-        raise CheckpointError(f"{path} was written for another group or with other settings; delete it to start anew, "
-                              "or give the settings that it was written with")
+        raise CheckpointError(f"{path} was written for another group, network or with other settings; delete it to "
+                              "start anew, or give the settings that it was written with")  # fmt: skip
     state.load_state_dict(saved)

@@ -149,14 +149,17 @@ def test_a_stopped_fit_goes_on_exactly(network, tmp_path, mode):
         assert torch.equal(a, b), name
 
 
-def test_a_checkpoint_of_another_group_is_refused(network, tmp_path):
+def test_a_checkpoint_of_another_group_or_network_is_refused(network, tmp_path):
     images, priors = group(2)
     path = tmp_path / "group.pt"
     fit_group(network, images, priors, FAST, checkpoint=path)
     fit_group(network, images, priors, FAST, checkpoint=path)  # finished: read, nothing to do
     for other in ((images[::-1], priors[::-1], FAST), (images, priors, FitSettings(mode="fast", size=64, epochs=4))):
-        with pytest.raises(CheckpointError, match="another group or with other settings"):
+        with pytest.raises(CheckpointError, match="another group, network or with other settings"):
             fit_group(network, *other, checkpoint=path)
+    torch.manual_seed(7)
+    with pytest.raises(CheckpointError, match="another group, network"):
+        fit_group(CoSaliencyNetwork(build_trunk("mobilenetv2_035")), images, priors, FAST, checkpoint=path)
 
 
 @pytest.mark.parametrize("images, priors, words", [
