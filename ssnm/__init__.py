@@ -8,11 +8,12 @@
 import importlib
 
 __version__ = "0.2.0"
-__all__ = ["CoSegmenter", "Segmentation", "VideoSegmenter", "from_pretrained"]
+__all__ = ["CoSegmenter", "Segmentation", "VideoSegmenter", "evaluate", "from_pretrained"]
 _HOMES = {
     "CoSegmenter": ".coseg.segmenter",
     "Segmentation": ".coseg.segmentation",
     "VideoSegmenter": ".video.segmenter",
+    "evaluate": ".pretrained",
     "from_pretrained": ".pretrained",
 }
 

@@ -2,9 +2,6 @@
 
 import re
 import unicodedata
-from collections.abc import Collection, Sequence
-
-from .errors import ConfigError
 
 # VOC, COCO and the Internet set name some categories differently; the left name is turned into the right one (COCO's).
 SYNONYMS = {
@@ -30,24 +27,6 @@ def canonical_category(name: str) -> str:
     """
     plain = " ".join(unicodedata.normalize("NFC", name).strip().lower().replace("_", " ").split())
     return SYNONYMS.get(plain, plain)
-
-
-def select_names(known: Collection[str], wanted: Sequence[str], where: str) -> list[str]:
-    """The names of `known`, in its order, that `wanted` means: by the name itself, else by its class.
-
-    Raises:
-        ConfigError: none of `known` is meant by one of `wanted`, or nothing is wanted.
-    """
-    chosen = set()
-    for name in wanted:
-        alike = [k for k in known if canonical_category(k) == canonical_category(name)]
-        meant = [name] if name in known else alike
-        if not meant:
-            raise ConfigError(f"{where}: class {name!r} has no folder; it holds {', '.join(known)}")
-        chosen.update(meant)
-    if not chosen:
-        raise ConfigError(f"{where}: no class was named; it holds {', '.join(known)}")
-    return [name for name in known if name in chosen]
 
 
 def natural_key(name: str) -> tuple:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,11 @@ from .errors import CheckpointError, MissingFileError
 from .methods import part
 
 if TYPE_CHECKING:
+    from typing import Sequence
+
     import torch
+
+    from .coseg.evaluation import Evaluation
 
 ASSETS = Path(__file__).parent / "assets"
 SHIPPED = {  # reserved names -> file
@@ -46,3 +51,40 @@ def from_pretrained(
                               "segment and test take models of ssnm, ssnm video those of osmn")  # fmt: skip
     chosen = pick_device(str(device) if device is not None else None)
     return part(model_file.method, "segmenter", str(file)).load(model_file, file, chosen)
+
+
+def evaluate(
+    model: Any,
+    dataset: str,
+    root: str | Path,
+    out: str | Path | None = None,
+    protocol: Any = "release",
+    classes: "Sequence[str] | None" = None,
+    grouping: str = "natural",
+    group_size: int = 5,
+    seed: int = 0,
+) -> "Evaluation":
+    """Test a co-segmentation model on a test set, as `ssnm test` does: maps as PNG, scored as files.
+
+        result = ssnm.evaluate("default", "folder", "my_set")
+        print(result)          # the table; result.J, result.P, result.scores
+        result.panel()         # the images on which it does worst
+
+    Args:
+        model: a file, "default" (the shipped model), or what `from_pretrained` gave.
+        dataset: pascal_voc, msrc, icoseg, internet, or folder for a set of one's own.
+        root: its folder with image/<class>/ and groundtruth/<class>/; a relative one also under SSNM_DATA.
+        out: where maps and run.json go; None: a temporary folder that lives as long as the result.
+        protocol: a preset's name or a `ssnm.metrics.Protocol`.
+        classes: only these, by any of their names.
+        grouping, group_size, seed: how classes are cut into groups; see docs/evaluation.md.
+
+    Raises:
+        UserError: a model, folder or option that cannot be used, in one line.
+    """
+    from .coseg.evaluation import evaluate as evaluate_on
+    from .files.places import find
+
+    named = model is None or isinstance(model, (str, os.PathLike))
+    segmenter = from_pretrained(model, method="ssnm") if named else model
+    return evaluate_on(segmenter, dataset, find(root), out, protocol, classes, grouping, group_size, seed)

@@ -13,9 +13,10 @@ from ..errors import ConfigError, DataError
 from ..files.atomic import image_bytes, mask_png, write_atomically
 from ..files.given import name_of, read_given
 from ..files.listing import list_images
-from ..metrics import binarize
+from ..metrics import binarize, jaccard
 from ..naming import natural_key
 from ..visualize.overlays import overlay, probability_image
+from ..visualize.panels import GroupPictures, group_panel
 from .predict import GroupPrediction, ImageLike
 
 KINDS = ("masks", "probabilities", "overlays")  # the folders of a saved result
@@ -88,6 +89,25 @@ class Segmentation:
         if index is None:
             return [self.overlay(i) for i in range(len(self))]
         return Image.fromarray(overlay(self.image(index), self.masks[index]))
+
+    def panel(
+        self, count: int = 6, title: str = "", truths: Sequence[np.ndarray] | None = None, cell: int = 112
+    ) -> Image.Image:
+        """The first `count` images in columns: image, spatial mask (blue background side, orange object side),
+        prediction tinted in proportion to its probability with the outline at 0.5, and with `truths`, (H, W) bool, the
+        truth and the J of the masks."""
+        few = range(min(count, len(self)))
+        known = None if truths is None else [np.asarray(truths[i], dtype=bool) for i in few]
+        scores = None if known is None else [jaccard(self.masks[i], truth) for i, truth in zip(few, known)]
+        pictures = GroupPictures(
+            images=[self.image(i) for i in few],
+            spatial_masks=None if self.spatial_masks is None else [self.spatial_masks[i] for i in few],
+            probabilities=[self.probabilities[i] for i in few],
+            truths=known,
+            title=title or f"{len(self)} images as one group",
+            scores=scores,
+        )
+        return group_panel([pictures], cell)
 
     def save(self, folder: str | Path) -> Path:
         """Write masks/NAME.png (0/255), probabilities/NAME.png (grey 8-bit) and overlays/NAME.jpg, one image at a

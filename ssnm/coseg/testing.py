@@ -23,10 +23,10 @@ from ..engine.runtime import git_commit
 from ..errors import DataError
 from ..files.atomic import arrays_bytes, image_bytes, write_atomically
 from ..files.images import load_rgb
+from ..files.listing import select_names
 from ..files.masks import read_binary
 from ..files.progress import count_progress
 from ..metrics import binarize
-from ..naming import select_names
 from ..visualize.overlays import overlay, probability_image
 from .partition import partition
 from .predict import GroupPrediction, Predictor

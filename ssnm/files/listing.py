@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
 from PIL import Image
 
-from ..errors import DataError, MissingFileError
-from ..naming import natural_key
+from ..errors import ConfigError, DataError, MissingFileError
+from ..naming import canonical_category, natural_key
 
 _SHOWN = 5
 _HEIF = (".heic", ".heif", ".hif")
@@ -103,6 +103,24 @@ def same_stem(files: Sequence[Path]) -> str:
     return (
         f"{files[0].parent}: {names} share one stem, by which maps and masks are paired; remove or rename all but one"
     )
+
+
+def select_names(known: Collection[str], wanted: Sequence[str], where: str) -> list[str]:
+    """The names of `known`, in its order, that `wanted` means: by the name itself, else by its class.
+
+    Raises:
+        ConfigError: none of `known` is meant by one of `wanted`, or nothing is wanted.
+    """
+    chosen = set()
+    for name in wanted:
+        alike = [k for k in known if canonical_category(k) == canonical_category(name)]
+        meant = [name] if name in known else alike
+        if not meant:
+            raise ConfigError(f"{where}: class {name!r} has no folder; it holds {', '.join(known)}")
+        chosen.update(meant)
+    if not chosen:
+        raise ConfigError(f"{where}: no class was named; it holds {', '.join(known)}")
+    return [name for name in known if name in chosen]
 
 
 def shorten(names: Sequence[str], shown: int = _SHOWN) -> str:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DataError, MissingFileError
-from ..files.listing import image_suffixes, plain_stem
-from ..naming import canonical_category, natural_key, select_names
+from ..files.listing import image_suffixes, plain_stem, select_names
+from ..naming import canonical_category, natural_key
 
 FLAT_CLASS = "all"
 MAP_SUFFIXES = (".png",)

@@ -70,6 +70,35 @@ def group_panel(rows: Sequence[GroupPictures], cell: int = 112) -> Image.Image:
     return sheet
 
 
+def contact_sheet(
+    pictures: Sequence[np.ndarray], captions: Sequence[str] = (), columns: int = 6, cell: int = 150
+) -> Image.Image:
+    """Pictures (H, W, 3) beside each other in rows, each fitted into a square of side `cell`, its caption below.
+
+    Raises:
+        DataError: no picture, another number of captions, a cell too small to see.
+    """
+    if not len(pictures) or (captions and len(captions) != len(pictures)):
+        raise DataError(f"contact_sheet: one picture or more, all with captions or none, got {len(pictures)} pictures and "
+                        f"{len(captions)} captions")  # fmt: skip
+    if cell < 16 or columns < 1:
+        raise DataError(f"contact_sheet: cells of 16 pixels or more and 1 column or more, got {cell} and {columns}")
+    columns = min(columns, len(pictures))
+    line = SCORE_HEIGHT if captions else 0
+    rows = -(-len(pictures) // columns)
+    sheet = Image.new("RGB", (columns * (cell + GAP), rows * (cell + GAP + line)), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for number, picture in enumerate(pictures):
+        left, top = number % columns * (cell + GAP), number // columns * (cell + GAP + line)
+        image = Image.fromarray(as_uint8(np.asarray(picture)))
+        width, tall = _fitted_size(np.asarray(picture), cell)
+        corner = left + (cell - width) // 2, top + (cell - tall) // 2
+        sheet.paste(image.resize((width, tall), Image.Resampling.LANCZOS), corner)
+        if captions:
+            draw.text((left + cell / 2, top + cell + line / 2), captions[number], INK, _font(12), anchor="mm")
+    return sheet
+
+
 def _lines(group: GroupPictures) -> list[tuple[str, list[np.ndarray]]]:
     """(label, pictures) of every row of a block, each picture at its image's size."""
     images = [as_uint8(image) for image in group.images]
