@@ -28,6 +28,7 @@ data:
 train: {steps: 4, batch_groups: 2, log_every: 1, lr: 1e-3, ema: 0.5}
 validation: {every: 2, groups: 2, two_category_images: 2, pictures: 1}
 """
+torch.set_num_threads(1)  # small networks: threads cost more than they give, all the more beside other processes
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 

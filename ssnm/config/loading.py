@@ -33,7 +33,10 @@ def read_yaml(path: str | Path, overrides: typing.Sequence[str] = ()) -> dict:
     path = Path(path)
     mapping = _read_mapping(path)
     if "extends" in mapping:
-        base = _read_mapping(path.parent / str(mapping.pop("extends")))
+        other = path.parent / str(mapping.pop("extends"))
+        if not other.is_file():
+            raise MissingFileError(f"{path}: extends {other}, which does not exist; name a file beside it")
+        base = _read_mapping(other)
         if "extends" in base:
             raise ConfigError(f"{path}: extends a file that extends another; one level is allowed, name that one")
         mapping = _merged(base, mapping)
