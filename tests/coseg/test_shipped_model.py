@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 
 import ssnm
 from ssnm.cli import main
-from ssnm.coseg.group_use import measure_group_use
+from ssnm.coseg.group_use import measure_group_use, measure_spatial_auc
+from ssnm.coseg.testing import select_classes
 from ssnm.data.procedural import ProceduralSource
 from ssnm.data.testsets import read_test_set
 from ssnm.engine.checkpoint import load_model_file
@@ -15,6 +17,7 @@ from ssnm.pretrained import SHIPPED as SHIPPED_MODELS
 CLASSES = ("aeroplane", "bus", "cat", "sheep")
 FLOOR_J = 0.72  # release protocol, on CLASSES
 FLOOR_GROUP_USE = 0.75  # on all two-kind images of the set
+FLOOR_SPATIAL_AUC = 0.75  # on CLASSES
 MEGABYTES = 12
 SHIPPED = SHIPPED_MODELS["default"]
 CARD = ("data", "steps", "seed", "licence", "limits")
@@ -54,6 +57,18 @@ def test_it_is_the_default_and_segments(segmenter):
     assert [m.shape for m in result.masks] == [i.shape[:2] for i in images]
     assert all(np.isfinite(p).all() for p in result.probabilities)
     assert segmenter.path == ssnm.from_pretrained("default", "cpu").path == SHIPPED
+    assert result.present.shape == (3,) and 0 <= result.present.min() and result.present.max() <= 1
+    assert segmenter.segment(images[:1]).present.tolist() == [1.0]
+
+
+def test_its_spatial_masks_are_alive(segmenter):
+    """Version 0.1's were not: an eigenvalue of 0.976 of the count is a collapse (docs/spatial_modulator.md)."""
+    source = ProceduralSource(num_images=5, seed=1)
+    stack = torch.stack([segmenter.predictor.read(source.render(i, (80, 80))[0])[0] for i in range(5)])
+    with torch.inference_mode():
+        network = segmenter.predictor.model
+        modulation = network.modulate(network.encode(network.backbone(stack / 255)), 5)
+    assert 0.01 < float(modulation.eigenvalue) / modulation.spatial_mask[0].numel() < 0.5
 
 
 @pytest.mark.real_data
@@ -72,3 +87,10 @@ def test_it_holds_the_floor_of_group_use_on_all_two_kind_photographs(voc_coseg, 
     use = measure_group_use(segmenter.predictor, read_test_set("pascal_voc", voc_coseg)).use
     assert len(use.records) > 50
     assert use.share >= FLOOR_GROUP_USE
+
+
+@pytest.mark.real_data
+@pytest.mark.slow
+def test_its_spatial_masks_find_objects_on_photographs(voc_coseg, segmenter):
+    test_set = select_classes(read_test_set("pascal_voc", voc_coseg), CLASSES)
+    assert measure_spatial_auc(segmenter.predictor, test_set) >= FLOOR_SPATIAL_AUC
