@@ -3,7 +3,7 @@
 Fine-tuning wins what it was for and loses a little of the rest; a model between the two keeps much of both (Wortsman et
 al., "Robust fine-tuning of zero-shot models", CVPR 2022). Example:
 
-    python scripts/average_models.py BEFORE.safetensors runs/stage4/checkpoints/last.pt --share 0.5 --out mean.safetensors
+    python scripts/average_models.py BEFORE.safetensors runs/stage4/checkpoints/last.pt --out mean.safetensors
 
 The result has the config, labels and card of the second. Layers that only the first has (a fusion that the second does
 without) are dropped; rows of the classifier are matched by category, and new ones taken from the second.
@@ -36,8 +36,9 @@ def average(before: ModelFile, after: ModelFile, share: float) -> ModelFile:
         if name.startswith("semantic.classifier.") and old is not None:
             old = _matched(old, new, before.inference["labels"], after.inference["labels"])
         if old is None or old.shape != new.shape:
-            raise CheckpointError(f"{name}: the first model has {'no such layer' if old is None else tuple(old.shape)}, "
-                                  f"the second {tuple(new.shape)}; give a model and one fine-tuned from it")  # fmt: skip
+            has = "no such layer" if old is None else tuple(old.shape)
+            raise CheckpointError(f"{name}: the first model has {has}, the second {tuple(new.shape)}; give a model and "
+                                  "one fine-tuned from it")  # fmt: skip
         weights[name] = torch.lerp(old.float(), new.float(), share) if new.is_floating_point() else new
     return dataclasses.replace(after, weights=weights)
 
@@ -56,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, metavar="OUT.safetensors")
     args = parser.parse_args(argv)
     if not 0 <= args.share <= 1 or args.out.suffix != ".safetensors":
-        raise CheckpointError(f"--share must lie in [0, 1] and --out end in .safetensors, got {args.share} and {args.out}")
+        raise CheckpointError(f"--share must lie in [0, 1] and --out end in .safetensors, got {args.share}, {args.out}")
     before, after = (for_export(load_model_file(path), str(path)) for path in (args.before, args.after))
     export_model(args.out, average(before, after, args.share))
     print(f"written: {args.out}")

@@ -12,10 +12,14 @@ from pathlib import Path
 
 from ..config.loading import apply_overrides
 from ..errors import CheckpointError
+from ..methods import load_config
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a training checkpoint (.pt)")
+    parser.add_argument(
+        "checkpoint", type=Path, metavar="CHECKPOINT", help="a training checkpoint (.pt), or with --config any model file"
+    )
+    parser.add_argument("--config", metavar="CONFIG", help="take the held-out images of this config")
     parser.add_argument("--out", type=Path, required=True, metavar="OUT.safetensors")
     parser.add_argument("--sizes", type=int, nargs="+", default=[224, 256, 288], help="default: 224 256 288")
     parser.add_argument("--groups", type=_positive, default=100, help="held-out groups to draw (default: %(default)s)")
@@ -39,11 +43,16 @@ def run(args: argparse.Namespace) -> int:
         raise CheckpointError(f"{args.out}: the name of an exported model ends in .safetensors")
     where = str(args.checkpoint)
     source = load_model_file(args.checkpoint)
-    if source.method != "ssnm" or source.config["model"].get("name") != "ssnm" or "data" not in source.config:
+    if source.method != "ssnm" or source.config["model"].get("name") != "ssnm" or not (
+        args.config or "data" in source.config
+    ):
         raise CheckpointError(f"{where}: a training checkpoint of the paper's variant of ssnm was expected; others "
                               "have nothing to choose, or no config with the held-out groups")  # fmt: skip
     source = for_export(source, where)
-    config = config_from_dict(apply_overrides(source.config, args.overrides), where)
+    if args.config:
+        config = load_config(args.config, args.overrides)
+    else:
+        config = config_from_dict(apply_overrides(source.config, args.overrides), where)
     model, _ = model_from_file(source, where)
     best, compared = choose(model, config, args.sizes, args.groups, pick_device(args.device))
     print(f"{args.groups} held-out groups, J over images in percent\n size  slope  offset  release rule  at 0.5")

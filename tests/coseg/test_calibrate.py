@@ -10,7 +10,7 @@ import ssnm
 from ssnm.cli import main
 from ssnm.coseg import calibrate
 from ssnm.coseg.config import config_from_dict
-from ssnm.coseg.files import model_from_file
+from ssnm.coseg.files import for_export, model_from_file
 from ssnm.engine.checkpoint import export_model, load_model_file
 
 
@@ -83,3 +83,14 @@ def test_a_model_of_the_release_or_without_its_config_is_refused(checkpoint, tmp
     export_model(tmp_path / "exported.safetensors", source)
     assert main(["calibrate", str(tmp_path / "exported.safetensors"), "--out", str(tmp_path / "m.safetensors")]) == 2
     assert "a training checkpoint of the paper's variant" in capsys.readouterr().err
+
+
+def test_an_exported_model_is_calibrated_on_the_held_out_images_of_a_config(checkpoint, tiny_config, tmp_path, capsys):
+    exported, out = tmp_path / "plain.safetensors", tmp_path / "chosen.safetensors"
+    export_model(exported, for_export(load_model_file(checkpoint), "checkpoint"))
+    options = ["--sizes", "32", "--groups", "2", "--presence-groups", "3", "--device", "cpu"]
+    assert main(["calibrate", str(exported), "--out", str(out), *options]) == 2  # it has no config of data
+    assert main(["calibrate", str(exported), "--config", str(tiny_config), "--out", str(out), *options]) == 0
+    assert "present: sigmoid(" in capsys.readouterr().out
+    result = ssnm.from_pretrained(out, "cpu").segment([np.zeros((40, 40, 3), np.uint8)] * 2)
+    assert result.present.shape == (2,)
