@@ -113,6 +113,7 @@ class SelectConfig:
 
     rule: Literal["peaks", "explain"] = "peaks"
     damping: float = 2.0
+    cosaliency_weight: float = 1.0
     beta: float = 0.8
     gamma: float = 1e-5
     nms: float = 0.4
@@ -124,7 +125,8 @@ class SelectConfig:
 
     def __post_init__(self) -> None:
         require(values("select", self, "beta", "gamma", "size_power", "damping"), *NOT_NEGATIVE)
-        require(values("select", self, "nms") | {f"select.area.{i}": a for i, a in enumerate(self.area)}, *SHARE)
+        area = {f"select.area.{i}": share for i, share in enumerate(self.area)}
+        require(values("select", self, "nms", "cosaliency_weight") | area, *SHARE)
         if self.area[0] >= self.area[1]:
             raise ConfigError(f"select.area must be a smaller and a larger share, got {self.area}")
 

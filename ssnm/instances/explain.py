@@ -3,7 +3,8 @@
 Prior and co-saliency together say where objects are: E = sqrt(S^ S). A mask is good if it covers a connected piece of
 E and little else, which their soft IoU says; it is about the category if S is high in it. A piece of a component scores
 by its share of it, so the parts that a component may be made of come after the whole, and each mask is damped by its
-overlap with the better ones.
+overlap with the better ones. A prior that already knows the category is better trusted alone: weight 0 of the
+co-saliency puts S^ in the place of both.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ def explain_instances(
     proposals: np.ndarray,
     area: tuple[float, float] = (2e-5, 0.85),
     damping: float = 2.0,
+    cosaliency_weight: float = 1.0,
     least: float = 0.02,
     limit: int = 20,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -35,18 +37,22 @@ def explain_instances(
         proposals: (M, H, W) bool.
         area: as in `select.select_instances`.
         damping: a score is multiplied by (1 - IoU) ** damping for every better mask that was chosen.
+        cosaliency_weight: w in [0, 1]; E = S^ ** (1 - w / 2) * S ** (w / 2), and masks are ranked by the mean of
+            S^ ** (1 - w) * S ** w.
         least: masks below this score are dropped.
         limit: at most so many masks.
 
     Returns:
         masks (k, H, W) bool and scores (k,); (0, H, W) and (0,) where nothing explains anything.
     """
-    evidence = np.sqrt(np.clip(prior, 0, 1) * np.clip(saliency, 0, 1)).astype(np.float32)
+    prior, saliency = (np.clip(x, 0, 1).astype(np.float32) for x in (prior, saliency))
+    w = cosaliency_weight
+    evidence, category = prior ** (1 - w / 2) * saliency ** (w / 2), prior ** (1 - w) * saliency**w
     pieces = _pieces(evidence)
     candidates = proposals[within_area(proposals, area)]
     if not len(candidates) or not len(pieces):
         return np.zeros((0, *saliency.shape), dtype=bool), np.zeros(0)
-    scores = _scores(candidates, evidence, pieces, saliency)
+    scores = _scores(candidates, evidence, pieces, category)
     best = np.argsort(-scores, kind="stable")[:CONSIDERED]
     candidates, scores = candidates[best], scores[best]
     flat = candidates.reshape(len(candidates), -1).astype(np.float32)
@@ -70,10 +76,10 @@ def _pieces(evidence: np.ndarray) -> np.ndarray:
     return found[order[:MOST_COMPONENTS]]
 
 
-def _scores(candidates: np.ndarray, evidence: np.ndarray, pieces: np.ndarray, saliency: np.ndarray) -> np.ndarray:
-    """Soft IoU with the piece it covers best, times the mean co-saliency: (M,)."""
+def _scores(candidates: np.ndarray, evidence: np.ndarray, pieces: np.ndarray, category: np.ndarray) -> np.ndarray:
+    """Soft IoU with the piece it covers best, times the mean of `category` inside: (M,)."""
     weights = (pieces * evidence).reshape(len(pieces), -1)  # (n, HW)
-    columns = np.concatenate([weights, saliency.reshape(1, -1)]).T.astype(np.float32)  # (HW, n + 1)
+    columns = np.concatenate([weights, category.reshape(1, -1)]).T.astype(np.float32)  # (HW, n + 1)
     scores = np.empty(len(candidates))
     for start in range(0, len(candidates), 256):
         part = candidates[start : start + 256]

@@ -33,7 +33,7 @@ class SelectSettings:
     """How masks are chosen; the defaults are the paper's code.
 
     rule: "peaks", one proposal for each peak by Eq. (7); "explain", masks that explain prior and co-saliency, however
-    many, of which only `area`, `damping` and `noise_filter` are asked (see `explain.explain_instances`).
+    many, of which only `area`, `damping`, `cosaliency_weight` and `noise_filter` are asked (see `explain`).
     beta, gamma, nms, area, size_power: see `select.select_instances`. normalise: each response is brought to sum 1
     and gamma rescaled with it, so that scores do not depend on the image's size. saliency: S takes part in the ranking;
     without it (S = 1, the ablation of the paper's Table 3) responses stand alone. noise_filter: drop what lies below
@@ -42,6 +42,7 @@ class SelectSettings:
 
     rule: Literal["peaks", "explain"] = "peaks"
     damping: float = 2.0
+    cosaliency_weight: float = 1.0
     beta: float = 0.8
     gamma: float = 1e-5
     nms: float = 0.4
@@ -127,7 +128,10 @@ def choose(evidence: Evidence, proposals: np.ndarray, settings: SelectSettings, 
     """
     saliency, responses, gamma = evidence.cosaliency, evidence.responses, settings.gamma
     if settings.rule == "explain":
-        return Found(*explain_instances(saliency, prior, proposals, settings.area, settings.damping))
+        masks, scores = explain_instances(
+            saliency, prior, proposals, settings.area, settings.damping, settings.cosaliency_weight
+        )
+        return Found(masks, scores)
     if not settings.saliency:
         saliency = np.ones_like(saliency)
     if settings.normalise:

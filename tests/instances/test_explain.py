@@ -51,3 +51,12 @@ def test_nothing_to_explain_or_nothing_to_choose_from_gives_no_mask():
 def test_at_most_so_many_masks():
     proposals = np.stack([LEFT, RIGHT, FAR])
     assert len(explain_instances(MAP, MAP, proposals, limit=2)[0]) == 2
+
+
+def test_without_weight_the_co_saliency_has_no_say():
+    noise = np.random.default_rng(0).random(SIZE)
+    proposals = np.stack([LEFT, RIGHT, LEFT | RIGHT, FAR])
+    alone = explain_instances(noise, MAP, proposals, cosaliency_weight=0.0)
+    as_prior = explain_instances(MAP, MAP, proposals)
+    assert np.array_equal(alone[0], as_prior[0])
+    np.testing.assert_allclose(alone[1], as_prior[1], rtol=1e-5)
