@@ -80,8 +80,10 @@ def group_by_stem(files: Iterable[Path]) -> dict[str, list[Path]]:
     return dict(groups)
 
 
-def images_by_stem(folder: str | Path) -> dict[str, Path]:
-    """Stem -> the one image file of that stem in `folder`.
+def images_by_stem(folder: str | Path, suffixes: Collection[str] | None = None) -> dict[str, Path]:
+    """Stem -> the one image file of that stem in `folder`, in natural order.
+
+    suffixes: only files of these, in lower case.
 
     Raises:
         MissingFileError: no such folder.
@@ -90,7 +92,8 @@ def images_by_stem(folder: str | Path) -> dict[str, Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise MissingFileError(f"{folder}: no such folder; a folder of images was expected")
-    groups = group_by_stem(list_images(folder))
+    images = list_images(folder)
+    groups = group_by_stem(p for p in images if suffixes is None or p.suffix.lower() in suffixes)
     for files in groups.values():
         if len(files) > 1:
             raise DataError(same_stem(files))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DataError, MissingFileError
-from ..files.listing import image_suffixes, plain_stem, select_names
+from ..files.listing import images_by_stem, plain_stem, select_names
 from ..naming import canonical_category, natural_key
 
 FLAT_CLASS = "all"
@@ -88,7 +88,7 @@ def _truth_root(truth_dir: str | Path) -> Path:
 def _class_folders(truth_root: Path) -> dict[str, Path]:
     """Class name -> ground-truth folder, in natural order; the root itself where images lie in it directly."""
     folders = sorted(_visible_folders(truth_root), key=lambda p: natural_key(p.name))
-    loose = _files_by_stem(truth_root, image_suffixes())
+    loose = images_by_stem(truth_root)
     if loose and folders:
         raise DataError(f"{next(iter(loose.values()))}: lies beside the class folders; move it into one, or remove it")
     if not loose and not folders:
@@ -105,22 +105,6 @@ def _selected(folders: dict[str, Path], classes: Sequence[str] | None, truth_roo
 
 def _visible_folders(folder: Path) -> list[Path]:
     return [p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(("_", "."))]
-
-
-def _files_by_stem(folder: Path, suffixes: Collection[str]) -> dict[str, Path]:
-    """Stem -> file, in natural order.
-
-    Raises:
-        DataError: two files of one stem.
-    """
-    files = [p for p in folder.iterdir() if p.suffix.lower() in suffixes and not p.name.startswith(".") and p.is_file()]
-    by_stem: dict[str, Path] = {}
-    for path in sorted(files, key=lambda p: natural_key(p.name)):
-        stem = plain_stem(path)
-        if stem in by_stem:
-            raise DataError(f"{path}: has the same stem as {by_stem[stem].name}; keep one of the two")
-        by_stem[stem] = path
-    return dict(sorted(by_stem.items(), key=lambda item: natural_key(item[0])))
 
 
 def _map_folders(pred_dir: Path, folders: dict[str, Path]) -> dict[str, Path]:
@@ -146,10 +130,10 @@ def _foreign_folders(pred_dir: Path, known: Collection[Path]) -> list[Path]:
 
 
 def _pair_class(category: str, map_folder: Path, truth_folder: Path) -> tuple[list[Pair], list[Path]]:
-    truths = _files_by_stem(truth_folder, image_suffixes())
+    truths = images_by_stem(truth_folder)
     if not truths:
         raise DataError(f"{truth_folder}: holds no ground-truth image; fill the class folder or remove it")
-    maps = _files_by_stem(map_folder, MAP_SUFFIXES)
+    maps = images_by_stem(map_folder, MAP_SUFFIXES)
     missing = [stem for stem in truths if stem not in maps]
     if missing:
         raise MissingFileError(_missing_message(missing, map_folder, truths))

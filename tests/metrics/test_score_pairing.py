@@ -94,11 +94,11 @@ def test_an_empty_class_folder_is_named(small_set):
 
 def test_two_files_of_one_stem_are_named(small_set, save):
     save(small_set / "gt" / "cow" / "a.bmp", SQUARE)
-    with pytest.raises(DataError, match=r"gt/cow/a\.png: has the same stem as a\.bmp"):
+    with pytest.raises(DataError, match=r"gt/cow: a\.bmp, a\.png share one stem"):
         find_pairs(small_set / "pred", small_set / "gt")
     (small_set / "gt" / "cow" / "a.bmp").unlink()
     save(small_set / "pred" / "cow" / "a.PNG", SQUARE)
-    with pytest.raises(DataError, match=r"pred/cow/a\.(png|PNG): has the same stem"):
+    with pytest.raises(DataError, match=r"pred/cow: a\.(png|PNG), a\.(png|PNG) share one stem"):
         find_pairs(small_set / "pred", small_set / "gt")
 
 
