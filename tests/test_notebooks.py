@@ -60,7 +60,7 @@ def test_stored_outputs_show_no_photograph():
 def builder():
     """scripts/build_notebooks.py, or a skipped test where a notebook cannot be executed."""
     for package in ("nbformat", "nbclient", "ipykernel"):
-        pytest.importorskip(package, reason=f"{package} is not installed: pip install 'ssnm[notebooks]'")
+        pytest.importorskip(package, reason=f"{package} is not installed: pip install -e '.[notebooks]'")
     spec = importlib.util.spec_from_file_location("build_notebooks", ROOT / "scripts" / "build_notebooks.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -1,8 +1,8 @@
 """Train a model from a YAML config.
 
 Interrupting with Ctrl-C (or SIGTERM) finishes the step, saves, and says how to go on. Several devices: torchrun
---nproc_per_node=K train.py CONFIG ... (docs/distributed.md). Relative paths in a config are looked up under data.root,
-which is the environment variable SSNM_DATA where it is set and ./data otherwise.
+--nproc_per_node=K train.py CONFIG ... (docs/distributed.md). Relative paths in a config are looked up here,
+then under the environment variable SSNM_DATA, or ./data where that is not set; a config's data.root comes first.
 """
 
 from __future__ import annotations

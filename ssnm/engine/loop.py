@@ -7,6 +7,7 @@ functions of the step.
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from contextlib import contextmanager, nullcontext
@@ -233,13 +234,16 @@ def _require_finite_weights(state: TrainState, batch: Any) -> None:
 
 @contextmanager
 def stop_on_signal() -> Iterator[list[str]]:
-    """A list that becomes non-empty when SIGINT or SIGTERM arrives; a second one interrupts at once."""
+    """A list that becomes non-empty when SIGINT or SIGTERM arrives, which is said; a second one interrupts at once."""
     caught: list[str] = []
 
     def handle(number: int, frame: Any) -> None:
         if caught:
             raise KeyboardInterrupt
         caught.append(signal.Signals(number).name)
+        if os.environ.get("RANK", "0") == "0":  # a validation can take minutes: silence would look like a hang
+            line = f"{caught[0]}: stops and saves after this step or validation; once more stops at once\n"
+            os.write(2, line.encode())  # print is not allowed in the middle of a print
 
     previous = {}
     try:

@@ -79,8 +79,8 @@ def contact_sheet(
         DataError: no picture, another number of captions, a cell too small to see.
     """
     if not len(pictures) or (captions and len(captions) != len(pictures)):
-        raise DataError(f"contact_sheet: one picture or more, all with captions or none, got {len(pictures)} pictures and "
-                        f"{len(captions)} captions")  # fmt: skip
+        raise DataError(f"contact_sheet: pictures, all with captions or none, are needed, got {len(pictures)} pictures "
+                        f"and {len(captions)} captions")  # fmt: skip
     if cell < 16 or columns < 1:
         raise DataError(f"contact_sheet: cells of 16 pixels or more and 1 column or more, got {cell} and {columns}")
     columns = min(columns, len(pictures))

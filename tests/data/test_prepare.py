@@ -1,6 +1,7 @@
 """Building test sets from raw layouts, which the tests make: colours, palettes and folders as one downloads them."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -322,3 +323,12 @@ def test_masks_rebuilt_from_voc_palettes_agree_with_the_sets_own(tmp_path):
         labelled = read_ids(data / "SegmentationClass" / f"{entry.voc_name}.png", classes=True) != 255
         j = (mine & own & labelled).sum() / ((mine | own) & labelled).sum()
         assert j >= 0.97, entry
+
+
+def test_two_folders_of_one_name_are_an_error_and_a_loose_file_hides_nothing(tmp_path):
+    raw = internet_raw(tmp_path / "raw")
+    photo(raw / "preview.jpg")
+    assert sum(prepare_test_set("internet", raw, tmp_path / "out").counts.values()) == 9
+    shutil.copytree(raw / "Car100", raw / "copy" / "Car100")
+    with pytest.raises(DataError, match="two folders are named Car100"):
+        prepare_test_set("internet", raw, tmp_path / "other")

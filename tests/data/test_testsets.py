@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import unicodedata
 from importlib import resources
 from pathlib import Path
 
@@ -224,3 +225,40 @@ def test_reading_a_test_set_needs_no_torch():
 def test_the_real_voc_set_is_complete_and_sound():
     report = check_test_set("pascal_voc", Path(SSNM_DATA) / "VOC_coseg_FaktorIrani")
     assert report.ok and sum(c.with_object for c in report.classes) == 1037
+
+
+def test_files_that_are_no_images_are_named_and_names_pair_in_either_form_of_their_accents(tmp_path):
+    for part, form in (("image", "NFC"), ("groundtruth", "NFD")):
+        for n in range(2):
+            put(tmp_path / part / unicodedata.normalize(form, "Café") / f"{unicodedata.normalize(form, 'é')}{n}.png")
+    (tmp_path / "image" / unicodedata.normalize("NFC", "Café") / "note.txt").touch()
+    found = testsets.read_test_set("folder", tmp_path)
+    assert len(found.images) == 2 and all(i.truth is not None for i in found.images)
+    assert [w for w in found.warnings if "1 files left out: 1 .txt" in w or "1 file left out: 1 .txt" in w]
+
+
+@pytest.mark.parametrize("value, words", [(0, "3 of 3 masks show no object"), (255, "nothing but the object")])
+def test_a_set_of_empty_or_full_masks_is_doubted(tmp_path, value, words):
+    for n in range(3):
+        put(tmp_path / "image" / "cat" / f"{n}.png"), put(tmp_path / "groundtruth" / "cat" / f"{n}.png", value=value)
+    report = check_test_set("folder", tmp_path)
+    assert report.ok and any(words in d for d in report.doubts)
+
+
+def test_what_is_wrong_with_many_masks_in_one_way_is_one_line_with_their_number(tmp_path):
+    for n in range(3):
+        put(tmp_path / "image" / "cat" / f"{n}.png"), put(tmp_path / "groundtruth" / "cat" / f"{n}.png", value=2)
+    (problem,) = check_test_set("folder", tmp_path).problems
+    assert "values {2}" in problem and "3 files, also" in problem
+
+
+def test_a_photograph_whose_mask_fits_either_way_is_doubted(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    path = put(tmp_path / "image" / "a" / "1.jpg")
+    Image.open(path).save(path, exif=exif)
+    mask = np.zeros((6, 8), np.uint8)
+    mask[:2] = 255
+    (tmp_path / "groundtruth" / "a").mkdir(parents=True)
+    Image.fromarray(mask).save(tmp_path / "groundtruth" / "a" / "1.png")
+    assert any("taken upright" in d for d in check_test_set("folder", tmp_path).doubts)

@@ -1,6 +1,7 @@
 """Which map belongs to which truth: every wrong pairing is one line that names the file."""
 
 import shutil
+import unicodedata
 
 import numpy as np
 import pytest
@@ -131,3 +132,20 @@ def test_a_part_of_the_classes_can_be_scored(small_set):
     for classes in (["dog"], []):
         with pytest.raises(ConfigError, match="it holds cat, cow"):
             find_pairs(small_set / "pred", small_set / "gt", classes)
+
+
+def test_names_pair_in_either_form_of_their_accents(tmp_path):
+    for part, form in (("pred", "NFC"), ("gt", "NFD")):
+        folder = tmp_path / part / unicodedata.normalize(form, "café")
+        folder.mkdir(parents=True)
+        (folder / (unicodedata.normalize(form, "é") + ".png")).touch()
+    (pair,) = find_pairs(tmp_path / "pred", tmp_path / "gt").pairs
+    assert pair.name == "é" and pair.map.is_file() and pair.truth.is_file()
+
+
+def test_folders_of_one_class_under_two_names_are_paired(tmp_path):
+    for folder in ("pred/airplane", "gt/Airplane100"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "1.png").touch()
+    (pair,) = find_pairs(tmp_path / "pred", tmp_path / "gt", classes=["aeroplane"]).pairs
+    assert pair.category == "Airplane100" and pair.map.parent.name == "airplane"

@@ -46,7 +46,9 @@ function legend() {
   }[state.mode] || [];
   if (state.outline && !['truth', 'all'].includes(state.mode)) entries.push(entry(rgb(truth), 'outline of the truth'));
   if (two) entries.unshift(entry('var(--A)', 'A left'), entry('var(--B)', 'B right'));
-  byId('legend').replaceChildren(...entries);
+  document.querySelectorAll('.legend').forEach((box) => {
+    box.replaceChildren(...entries.map((span) => span.cloneNode(true)));
+  });
 }
 
 function setUpControls() {
