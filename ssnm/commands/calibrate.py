@@ -17,7 +17,7 @@ from ..methods import load_config
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "checkpoint", type=Path, metavar="CHECKPOINT", help="a training checkpoint (.pt), or with --config any model file"
+        "checkpoint", type=Path, metavar="CHECKPOINT", help="a training checkpoint, or with --config any model file"
     )
     parser.add_argument("--config", metavar="CONFIG", help="take the held-out images of this config")
     parser.add_argument("--out", type=Path, required=True, metavar="OUT.safetensors")
