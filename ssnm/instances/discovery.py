@@ -21,7 +21,7 @@ from .model import CoSaliencyNetwork
 from .photos import Photo, read_photos
 from .pipeline import Outcome, Proposer, run_group
 from .pixels import group_images
-from .prior import PriorRecord, border_prior, given_prior
+from .prior import PriorRecord, given_prior, group_border_priors
 from .proposal_files import StoredProposals
 from .proposals import import_skimage
 from .result import Discovery
@@ -56,8 +56,8 @@ def discover(
     Args:
         images: 1 or more file paths, Pillow images or arrays; sizes may differ. One image alone is fitted without
             the co-peak loss, and the result says so.
-        prior: where the objects may lie: "border" (label-free: unlike what is at the image's border), a function of a
-            list of RGB uint8 images (H, W, 3) to maps (H, W) in [0, 1], or such maps, one per image.
+        prior: where the objects may lie: "border" (label-free: unlike the image's border, and recurring in the group),
+            a function of a list of RGB uint8 images (H, W, 3) to maps (H, W) in [0, 1], or such maps, one per image.
         proposals: masks to choose from: "builtin" (needs the extra `instances`), a function of an RGB uint8 image
             (h, w, 3), or one entry per image; an entry is (M, H, W) bool or a list of COCO run lengths or SAM's dicts.
         mode: "fast" (small frozen network, seconds per image on a CPU) or "paper" (VGG16, every layer fitted).
@@ -151,7 +151,7 @@ def prior_maps(
                               "ssnm.instances.folder_prior reads a folder of maps")
         network = network.to(device)
         features = trunk_features(network, group_images(views, fit.size, fit.resize)).cpu().numpy()
-        return [border_prior(one) for one in features], PriorRecord(BORDER, False)
+        return group_border_priors(features), PriorRecord(BORDER, False)
     if callable(prior):
         name = getattr(prior, "name", None) or getattr(prior, "__name__", type(prior).__name__)
         trained = getattr(prior, "trained", None) if trained is None else trained

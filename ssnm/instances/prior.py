@@ -49,17 +49,54 @@ def border_prior(features: np.ndarray) -> np.ndarray:
         (h, w) float32 in [0, 1]; zeros where all cells are alike.
     """
     height, width = features.shape[1:]
-    cells = features.reshape(len(features), -1).T.astype(np.float32)  # (hw, C)
-    cells = cells / np.maximum(np.linalg.norm(cells, axis=1, keepdims=True), 1e-12)
+    cells = _unit_cells(features)  # (hw, C)
     inner = np.zeros((height, width), dtype=bool)
     inner[1:-1, 1:-1] = True
     border = np.flatnonzero(~inner)
     distance = 1 - cells @ cells[border].T  # (hw, border)
     distance[border, np.arange(len(border))] = np.inf  # not to itself
     count = min(NEAREST, len(border) - 1)
-    mean = np.sort(distance, axis=1)[:, :count].mean(axis=1).reshape(height, width)
-    low, high = float(mean.min()), float(mean.max())
-    return ((mean - low) / (high - low)).astype(np.float32) if high - low > 1e-6 else np.zeros_like(mean)
+    return _stretched(np.sort(distance, axis=1)[:, :count].mean(axis=1).reshape(height, width))
+
+
+def group_border_priors(features: np.ndarray) -> list[np.ndarray]:
+    """:func:`border_prior` of each image, weighted by how well a cell recurs in the other images of the group.
+
+    A cell recurs if it is like some cell of every other image that is itself unlike that image's border: what all
+    images show is kept, what lies in one of them alone fades. Still no labels. Of one image alone the border decides.
+
+    Args:
+        features: (N, C, h, w), not negative.
+
+    Returns:
+        N maps (h, w) float32 in [0, 1].
+    """
+    own = [border_prior(one) for one in features]
+    if len(features) == 1:
+        return own
+    cells = [_unit_cells(one) for one in features]  # N times (hw, C)
+    maps = []
+    for index, here in enumerate(cells):
+        likeness = [
+            (here @ cells[other].T * own[other].reshape(1, -1)).max(axis=1)  # (hw,): the best cell of that image
+            for other in range(len(cells))
+            if other != index
+        ]
+        recurs = _stretched(np.mean(likeness, axis=0).reshape(own[index].shape))
+        maps.append(_stretched(own[index] * recurs))
+    return maps
+
+
+def _unit_cells(features: np.ndarray) -> np.ndarray:
+    """(C, h, w) -> (hw, C), each row of length 1."""
+    cells = features.reshape(len(features), -1).T.astype(np.float32)
+    return cells / np.maximum(np.linalg.norm(cells, axis=1, keepdims=True), 1e-12)
+
+
+def _stretched(values: np.ndarray) -> np.ndarray:
+    """To [0, 1]; zeros where all are alike."""
+    low, high = float(values.min()), float(values.max())
+    return ((values - low) / (high - low)).astype(np.float32) if high - low > 1e-6 else np.zeros_like(values)
 
 
 def folder_prior(folder: str | Path, names: Sequence[str]) -> list[np.ndarray]:
