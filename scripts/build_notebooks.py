@@ -20,7 +20,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 
 ROOT = Path(__file__).resolve().parents[1]
-NOTEBOOKS = ("segment_your_photos", "evaluate_and_compare", "follow_objects")
+NOTEBOOKS = ("segment_your_photos", "evaluate_and_compare", "follow_objects", "find_instances")
 CELL_SECONDS = 1200
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 

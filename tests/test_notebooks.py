@@ -13,7 +13,7 @@ from PIL import Image
 from ssnm.pretrained import SHIPPED
 
 ROOT = Path(__file__).resolve().parents[1]
-NOTEBOOKS = ("segment_your_photos", "evaluate_and_compare")
+NOTEBOOKS = ("segment_your_photos", "evaluate_and_compare", "find_instances")
 LARGEST_FILE = 1_500_000
 HOME_OR_SCRATCH = re.compile(r"(?<![\w.])/(home|root|tmp|work|Users|var)/")
 
@@ -101,6 +101,15 @@ def test_evaluate_and_compare_runs_and_a_short_training_makes_masks_follow_the_g
     assert share > 60 and own > other + 10
     assert float(re.search(r"largest change of gamma (\S+),", text).group(1)) < 1e-4
     assert ("no real photographs" in text) is (data is None)
+
+
+@pytest.mark.notebooks
+def test_find_instances_runs_and_finds_objects_without_labels(builder, tmp_path):
+    pytest.importorskip("skimage")
+    text = printed(builder.execute("find_instances", tmp_path))
+    assert float(re.search(r"AP at 0.25 ([\d.]+)", text).group(1)) > 0.3 and "prior trained: no" in text
+    out = tmp_path / "results" / "find_instances"
+    assert len(list((out / "overlays").iterdir())) == 4 and (out / "instances.json").is_file()
 
 
 @pytest.mark.notebooks
