@@ -198,8 +198,9 @@ def _read_v2(prefix: Path) -> dict[str, np.ndarray]:
     try:
         shards = _first(_fields(entries.pop(b"")), 1)
         described = {name.decode(): _fields(entry) for name, entry in entries.items()}
-        files = {n: np.memmap(_shard(prefix, n, shards), np.uint8, "r") for n in range(shards)}
-        return {name: _v2_tensor(name, fields, files, index) for name, fields in described.items()}
+        files = [_shard(prefix, n, shards) for n in range(shards)]
+        contents = [np.memmap(f, np.uint8, "r") if f.stat().st_size else np.zeros(0, np.uint8) for f in files]
+        return {name: _v2_tensor(name, fields, contents, files, index) for name, fields in described.items()}
     except (IndexError, struct.error, UnicodeDecodeError) as error:
         raise CheckpointError(f"{index} is damaged: an entry cannot be read ({error})") from error
 
@@ -211,18 +212,20 @@ def _shard(prefix: Path, number: int, shards: int) -> Path:
     return path
 
 
-def _v2_tensor(name: str, fields: dict[int, list], files: dict[int, np.memmap], index: Path) -> np.ndarray:
+def _v2_tensor(
+    name: str, fields: dict[int, list], contents: list[np.ndarray], files: list[Path], index: Path
+) -> np.ndarray:
     dtype, shape = _dtype(_first(fields, 1), name, index), _shape(_first(fields, 2, b""))
     shard, offset, size = _first(fields, 3), _first(fields, 4), _first(fields, 5)
     if 7 in fields:
         raise CheckpointError(f"{index}: {name} is stored in slices; wanted whole variables")
-    if size != dtype.itemsize * int(np.prod(shape, dtype=np.int64)) or shard not in files:
+    if size != dtype.itemsize * int(np.prod(shape, dtype=np.int64)) or shard >= len(files):
         raise CheckpointError(f"{index} is damaged: {name} of shape {shape} and type {dtype} cannot have {size} bytes")
-    content = files[shard][offset : offset + size]
+    content = contents[shard][offset : offset + size]
     if content.size != size:
-        raise CheckpointError(f"{files[shard].filename} is cut off: {name} reaches beyond its end")
+        raise CheckpointError(f"{files[shard]} is cut off: {name} reaches beyond its end")
     if masked_crc32c(content) != struct.unpack("<I", _first(fields, 6, bytes(4)))[0]:
-        raise CheckpointError(f"{files[shard].filename} is damaged: the checksum of {name} does not fit its bytes")
+        raise CheckpointError(f"{files[shard]} is damaged: the checksum of {name} does not fit its bytes")
     return np.frombuffer(content.tobytes(), dtype).reshape(shape).copy()
 
 

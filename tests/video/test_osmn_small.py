@@ -1,0 +1,203 @@
+"""The small network: any backbone and size, what objects share, modulators switched off, checks 30 and 31."""
+
+import numpy as np
+import pytest
+import torch
+
+from ssnm.nn.backbones import Backbone
+from ssnm.video.guides import VisualDraw, gaussian_guide, visual_guide
+from ssnm.video.losses import VideoCriterion
+from ssnm.video.records import VideoBatch
+from ssnm.video.settings import Settings
+from ssnm.video.small import SmallOSMN
+from ssnm.video.validation import SwitchedOff, Validator, held_out_videos
+
+
+def network(name="resnet18", strides=(4, 8), **options):
+    torch.manual_seed(0)
+    return SmallOSMN(Backbone(name, strides=strides), **{"dim": 16, "hidden": 32, **options}).eval()
+
+
+@pytest.mark.parametrize("size", [(64, 64), (45, 80), (33, 51)])
+def test_any_image_size_gives_logits_of_that_size(size):
+    model = network()
+    with torch.no_grad():
+        scales = model.scales(torch.rand(3, 3, 40, 40), torch.ones(3, 40, 40))
+        assert scales.shape == (3, 2 * 2 * 16)
+        assert model.segment(torch.rand(1, 3, *size), torch.rand(3, *size), scales).shape == (3, *size)
+
+
+@pytest.mark.parametrize("name", ["mobilenetv2_100", "tf_efficientnet_b0", "vgg11_bn"])
+def test_any_backbone_with_levels_will_do(name):
+    model = network(name, (4, 8, 16, 32))
+    with torch.no_grad():
+        scales = model.scales(torch.rand(1, 3, 64, 64), torch.ones(1, 64, 64))
+        assert model.segment(torch.rand(1, 3, 64, 64), torch.rand(1, 64, 64), scales).shape == (1, 64, 64)
+
+
+def test_a_fresh_network_scales_by_one_and_hardly_shifts():
+    model = network()
+    with torch.no_grad():
+        scales = model.scales(torch.rand(2, 3, 32, 32), torch.ones(2, 32, 32))
+        assert torch.equal(scales, torch.ones_like(scales))
+        image, guide = torch.rand(1, 3, 32, 32), torch.rand(1, 32, 32)
+        difference = model.segment(image, guide, None) - model.segment(image, None, None)
+    assert 0 < difference.abs().max() < 0.01
+
+
+def test_one_backbone_is_held_once_and_two_are_two():
+    shared, apart = network(), network(visual_backbone=Backbone("resnet18", strides=(4, 8)))
+    assert not any(k.startswith("visual_backbone") for k in shared.state_dict())
+    more = sum(p.numel() for p in apart.parameters()) - sum(p.numel() for p in shared.parameters())
+    assert more == sum(p.numel() for p in shared.backbone.parameters())
+
+
+def test_the_backbone_sees_a_frame_once_for_all_objects():
+    model, seen = network(), []
+    model.backbone.register_forward_hook(lambda m, i, o: seen.append(i[0].shape[0]))
+    image, guides, scales = torch.rand(1, 3, 32, 32), torch.rand(4, 32, 32), 1 + 0.1 * torch.randn(4, 64)
+    with torch.no_grad():
+        together = model.segment(image, guides, scales)
+        alone = torch.cat([model.segment(image, guides[k : k + 1], scales[k : k + 1]) for k in range(4)])
+    assert seen == [1] * 5
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
+
+
+def test_what_lies_outside_the_object_s_mask_does_not_change_its_scales():
+    model = network()
+    torch.nn.init.normal_(model.visual.scale.weight)
+    guide, mask = torch.rand(1, 3, 32, 32), torch.zeros(1, 32, 32)
+    mask[:, 8:24, 8:24] = 1
+    other = torch.where(mask[:, None] > 0, guide, torch.rand(1, 3, 32, 32))
+    with torch.no_grad():
+        assert torch.equal(model.scales(guide, mask), model.scales(other, mask))
+        assert not torch.allclose(model.scales(guide, mask), model.scales(guide.flip(1), mask))
+
+
+def test_without_a_modulator_it_is_not_there_and_an_empty_guide_is_no_error():
+    bare = network(visual=False, spatial=False)
+    with torch.no_grad():
+        assert bare.scales(torch.rand(1, 3, 32, 32), torch.ones(1, 32, 32)) is None
+        assert bare.segment(torch.rand(1, 3, 32, 32), torch.rand(1, 32, 32), None).isfinite().all()
+        scales = network().scales(torch.zeros(1, 3, 32, 32), torch.zeros(1, 32, 32))
+    assert scales.isfinite().all()
+
+
+def test_switched_off_means_scale_one_or_shift_zero():
+    model = network()
+    image, guides, scales = torch.rand(1, 3, 32, 32), torch.rand(2, 32, 32), torch.rand(2, 64)
+    with torch.no_grad():
+        assert SwitchedOff(model, visual=True).scales(torch.rand(1, 3, 32, 32), torch.ones(1, 32, 32)) is None
+        found = SwitchedOff(model, spatial=True).segment(image, guides, scales)
+        assert torch.equal(found, model.segment(image, None, scales)) and found.shape == (2, 32, 32)
+        assert SwitchedOff(model, True, True).segment(image, guides, None).shape == (2, 32, 32)
+
+
+# --- Checks 30 and 31: each modulator does what it is for -----------------------------------------------------------
+
+SIDE = 48
+CENTRES = [(12, 12), (12, 36), (36, 12), (36, 36)]
+COLOURS = np.array([(220, 40, 40), (40, 200, 60), (60, 80, 230), (230, 210, 60)], np.uint8)
+
+
+def disc(centre, radius=7):
+    y, x = np.mgrid[:SIDE, :SIDE]
+    return (y - centre[0]) ** 2 + (x - centre[1]) ** 2 <= radius**2
+
+
+def scene(centres, colours):
+    image = np.full((SIDE, SIDE, 3), 110, np.uint8)
+    for centre, colour in zip(centres, colours):
+        image[disc(centre)] = COLOURS[colour]
+    return image
+
+
+def sample(rng):
+    """Two discs, of which the first is meant. Twins differ by place alone, and then the Gaussian tells; discs of two
+    colours come with a blank map, and then the visual guide tells."""
+    places, twins = rng.permutation(4)[:2], bool(rng.random() < 0.5)
+    first, second = rng.permutation(4)[:2]
+    centres = [CENTRES[p] for p in places]
+    image = scene(centres, (first, first if twins else second))
+    guide = visual_guide(scene(centres[:1], (first,)), disc(centres[0]), VisualDraw(), 24)
+    spatial = gaussian_guide(disc(centres[0])) if twins else np.zeros((SIDE, SIDE), np.float32)
+    return image, spatial, *guide, disc(centres[0])
+
+
+def batch_of(samples):
+    images, spatial, pictures, shown, masks = (torch.from_numpy(np.stack(s)) for s in zip(*samples))
+    return VideoBatch(images.permute(0, 3, 1, 2).float() / 255, spatial, pictures.permute(0, 3, 1, 2).float() / 255,
+                      shown.float(), masks.float(), torch.ones(masks.shape, dtype=torch.bool))  # fmt: skip
+
+
+def overlap(logits, mask):
+    found = logits.detach().numpy() > 0
+    return (found & mask).sum() / (found | mask).sum()
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """A small network that has learned scenes of two discs; about 5 seconds."""
+    model = network().train()
+    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
+    criterion, rng = VideoCriterion(balanced=0, cross_entropy=1, dice=1), np.random.default_rng(0)
+    for _ in range(160):
+        batch = batch_of([sample(rng) for _ in range(8)])
+        logits = model(batch.images, batch.spatial_guides, batch.visual_guides, batch.visual_masks)
+        optimizer.zero_grad()
+        criterion(logits, batch)["total"].backward()
+        optimizer.step()
+    return model.eval()
+
+
+def answer(model, image, spatial, guide_of, mask):
+    picture, shown = visual_guide(guide_of, mask, VisualDraw(), 24)
+    batch = batch_of([(image, spatial, picture, shown, mask)])
+    with torch.no_grad():
+        return model(batch.images, batch.spatial_guides, batch.visual_guides, batch.visual_masks)[0]
+
+
+def test_one_of_two_twins_is_chosen_by_the_gaussian(trained):
+    image = scene([CENTRES[0], CENTRES[3]], (2, 2))
+    for place in (0, 3):
+        mask = disc(CENTRES[place])
+        logits = answer(trained, image, gaussian_guide(mask), scene([CENTRES[0]], (2,)), disc(CENTRES[0]))
+        assert overlap(logits, mask) > 0.8
+
+
+def test_one_of_two_colours_is_chosen_by_the_visual_guide(trained):
+    image, blank = scene([CENTRES[1], CENTRES[2]], (0, 1)), np.zeros((SIDE, SIDE), np.float32)
+    for place, colour in ((1, 0), (2, 1)):
+        logits = answer(trained, image, blank, scene([CENTRES[place]], (colour,)), disc(CENTRES[place]))
+        assert overlap(logits, disc(CENTRES[place])) > 0.8
+
+
+class Still:
+    """A track in which nothing moves."""
+
+    name = video = "still"
+
+    def __init__(self, frames):
+        self.frames = frames
+
+    def __len__(self):
+        return self.frames
+
+    def image(self, frame):
+        return scene([CENTRES[1], CENTRES[2]], (3, 3))
+
+    def mask(self, frame):
+        return disc(CENTRES[1])
+
+
+def test_a_roll_out_of_a_static_scene_is_stable_and_the_validator_scores_it(trained):
+    settings = Settings(size=(SIDE, SIDE), guide_side=24)
+    videos, images = held_out_videos([Still(6)], 5, 6, 5)
+    assert len(videos) == 1 and images == []
+    score = Validator(videos, images, settings, "cpu")(trained)["J"]
+    short = Validator(held_out_videos([Still(2)], 1, 2, 0)[0], [], settings, "cpu")(trained)["J"]
+    assert score > 80 and abs(score - short) < 3
+    compared = Validator(videos, images, settings, "cpu").compare(trained)
+    assert compared["first mask copied"] == 100 and compared["spatial modulator off"] < score - 10
+    still = Validator(*held_out_videos([Still(1)], 5, 6, 5), settings, "cpu")(trained)
+    assert still["J"] == still["image J"] > 80 and "mask use" not in still
