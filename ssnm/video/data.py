@@ -186,13 +186,13 @@ def make_sample(
         grey=False,
     )
     sample = augmentation(sample, sample.masks[0], rng)
-    guide_frame = _guide_frame(track, frame, guides, rng)
+    guide_frame = _guide_frame(track, guides, rng)
     guide_image, guide_mask = (image, mask) if guide_frame == frame else _frame_of(track, guide_frame)
     picture, shown = guides.visual(guide_image, guide_mask, rng)
     return {
         "images": sample.image.float() / 255,
         "spatial_guides": torch.from_numpy(guides.of_mask(sample.masks[1].numpy(), rng)),
-        "visual_guides": torch.from_numpy(picture).permute(2, 0, 1).float() / 255,
+        "visual_guides": torch.from_numpy(picture.copy()).permute(2, 0, 1).float() / 255,
         "visual_masks": torch.from_numpy(shown.copy()).float(),
         "masks": sample.masks[0].float(),
         "valid": ~sample.void,
@@ -207,7 +207,7 @@ def _frame_of(track: Track, frame: int) -> tuple[np.ndarray, np.ndarray]:
     return track.image(frame), track.mask(frame)
 
 
-def _guide_frame(track: Track, target: int, guides: GuideRules, rng: np.random.Generator) -> int:
+def _guide_frame(track: Track, guides: GuideRules, rng: np.random.Generator) -> int:
     """Which frame the visual guide is cut out of: the first, or a random good one (else the first with the object)."""
     if len(track) == 1 or not guides.random_frame:
         return 0

@@ -66,14 +66,15 @@ def test_voc_s_own_instances_are_taken_where_they_are(tmp_path):
 
 def coco(tmp_path, annotations, **change):
     save(tmp_path / "images" / "7.jpg", picture())
-    content = {"images": [{"id": 7, "file_name": "7.jpg", "height": 40, "width": 60}], "annotations": annotations}
+    content = {"images": [{"id": 7, "file_name": "7.jpg", "height": 40, "width": 60}], "annotations": annotations,
+               "categories": [{"id": 1, "name": "cow"}]}  # fmt: skip
     (tmp_path / "a.json").write_text(json.dumps(content | change))
     return coco_tracks([tmp_path / "a.json"], tmp_path / "images", 0.03)
 
 
 def annotation(number, area, **more):
     polygon = [[5, 5, 25, 5, 25, 25, 5, 25]]
-    return {"id": number, "image_id": 7, "area": area, "iscrowd": 0, "segmentation": polygon, **more}
+    return {"id": number, "image_id": 7, "area": area, "iscrowd": 0, "category_id": 1, "segmentation": polygon, **more}
 
 
 def test_coco_leaves_out_crowds_and_small_objects(tmp_path):
@@ -86,7 +87,7 @@ def test_coco_leaves_out_crowds_and_small_objects(tmp_path):
 
 @pytest.mark.parametrize("make, error, words", [
     (lambda p: coco(p, [annotation(1, 5)]), DataError, "no object"),
-    (lambda p: coco(p, [{"id": 1}]), DataError, "annotations"),
+    (lambda p: coco(p, [{"id": 1}]), DataError, "image_id"),
     (lambda p: coco(p, [annotation(1, 400)], images=[{"id": 7, "file_name": "8.jpg", "height": 40, "width": 60}]),
      MissingFileError, "8.jpg"),
     (lambda p: coco_tracks([p / "none.json"], p, 0.03), MissingFileError, "none.json"),
@@ -203,7 +204,7 @@ def test_guides_may_come_from_a_random_good_frame(davis):
     track = davis_tracks(davis, "2017", "train")[0]
     first = make_sample(track, 3, (60, 40), PLAIN, STILL, rng())["visual_guides"]
     rules = GuideRules(side=32, crop=0, angle=0, flip=0, random_frame=True)
-    found = [make_sample(track, 3, (60, 40), rules, STILL, rng(seed))["visual_guides"] for seed in range(8)]
+    found = [make_sample(track, 3, (60, 40), rules, STILL, rng(seed))["visual_guides"] for seed in range(20)]
     assert len({f.numpy().tobytes() for f in found}) > 2
     assert any(torch.equal(f, first) for f in found)
 
