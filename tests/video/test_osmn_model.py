@@ -46,20 +46,26 @@ def tensor(picture):
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float() / 255
 
 
+def keep(kept, name):
+    """A hook that keeps what a module gives; it returns nothing, for that would replace it."""
+
+    def hook(module, arguments, output):
+        kept[name] = output
+
+    return hook
+
+
 @pytest.fixture(scope="module")
 def outputs(full):
     """Everything that a case computes: name -> array without batch axis, channels last as the authors have it."""
     found = {}
     for case, (mask, size) in CASES.items():
         kept: dict[str, torch.Tensor] = {}
-        handles = [layer.module.register_forward_hook(
-            lambda m, i, o, at=(layer.stage, layer.index), vm=vm: kept.setdefault(f"{vm}{at[0]}_{at[1]}", o))
-            for trunk, vm in ((full.trunk, "relu"), (full.visual.vgg, "vm_conv")) for layer in trunk.layers
-            if layer.kind == "activation"]  # fmt: skip
+        handles = [layer.module.register_forward_hook(keep(kept, f"vm_conv{layer.stage}_{layer.index}"))
+                   for layer in full.visual.vgg.layers if layer.kind == "activation"]  # fmt: skip
         for number, side in enumerate(full.sides, start=2):
-            for module, what in ((side.convolution, "side"), (side, "up")):
-                name = f"{what}{number}"
-                handles.append(module.register_forward_hook(lambda m, i, o, name=name: kept.setdefault(name, o)))
+            handles.append(side.convolution.register_forward_hook(keep(kept, f"side{number}")))
+            handles.append(side.register_forward_hook(keep(kept, f"up{number}")))
         guide, shown = visual_guide(inputs()["frame0"], inputs()[f"mask_{mask}"], VisualDraw.padded())
         spatial = torch.from_numpy(gaussian_guide(mask_at(mask, size)))[None]
         image = tensor(frame_at("frame1", size))
@@ -71,10 +77,10 @@ def outputs(full):
             modulated = {}
             full.trunk(full.normalise(image), _recording(full, spatial, scales, modulated))
             kept |= modulated
+            for handle in handles:
+                handle.remove()
             if case == "B":
                 kept["no_visual"] = full.segment(image, spatial, None)[:, None]
-        for handle in handles:
-            handle.remove()
         found[case] = {name: value[0].permute(1, 2, 0).numpy() for name, value in kept.items()}
     return found
 
@@ -256,19 +262,19 @@ def test_scale_one_and_shift_zero_are_plain_vgg_and_scale_zero_leaves_the_shift(
         kept = {}
         full.trunk(full.normalise(image), _recording(full, torch.rand(1, 32, 40), torch.zeros(1, 3840), kept))
         seen = {}
-        handles = [full.trunk.register_forward_hook(lambda m, i, o: seen.setdefault("maps", o))]
+        handle = full.trunk.register_forward_hook(keep(seen, "maps"))
         full.segment(image, None, torch.ones(1, 3840))
-        handles[0].remove()
+        handle.remove()
     assert all(torch.equal(a, b) for a, b in zip(plain, seen["maps"].stages))
     assert (kept["mod_conv3_1"] >= 0).all() and kept["mod_conv3_1"].any()
 
 
 def test_modulation_comes_after_the_activation(full):
     seen = {}
-    full_hook = full.trunk.register_forward_hook(lambda m, i, o: seen.setdefault("maps", o))
+    handle = full.trunk.register_forward_hook(keep(seen, "maps"))
     with torch.no_grad():
         full.segment(torch.rand(1, 3, 32, 40), None, -torch.ones(1, 3840))
-    full_hook.remove()
+    handle.remove()
     assert seen["maps"].stages[2].max() <= 0 and seen["maps"].stages[2].min() < 0 <= seen["maps"].stages[1].min()
 
 
