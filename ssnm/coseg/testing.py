@@ -134,7 +134,7 @@ def png_maps(
     for group, prediction in predict_groups(predictor, batches_of(groups, predictor)):
         for index, image in enumerate(group.images[: group.new]):
             if image.truth is not None:
-                map_ = probability_image(prediction.probability(index))
+                map_ = probability_image(prediction.map(index))
                 yield group.category, image.name, map_, read_binary(image.truth).object
 
 
