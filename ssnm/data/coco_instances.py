@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ConfigError, DataError, MissingFileError
-from ..files.shapes import import_mask_codec
-from .coco_results import decode_mask
+from ..files.shapes import draw, drawn_codes
 
 
 @dataclass(frozen=True)
@@ -97,19 +95,10 @@ class CocoInstances:
             DataError: run lengths or polygons that cannot be drawn.
         """
         where = f"{self.path}, annotation {annotation['id']}"
-        height, width = self.size(annotation["image_id"])
-        segmentation = annotation.get("segmentation")
-        if isinstance(segmentation, dict):
-            mask = decode_mask(segmentation, where)
-            if mask.shape != (height, width):
-                raise DataError(f"{where}: a mask of {mask.shape}, its image has {height} x {width}")
-            return mask
-        polygons = segmentation if isinstance(segmentation, list) else None
-        if not polygons or not all(_is_polygon(polygon, max(height, width)) for polygon in polygons):
-            raise DataError(f"{where}: polygons of three or more finite points in the image were expected, got "
-                            f"{str(segmentation)[:60]}")  # fmt: skip
-        codec = import_mask_codec()
-        return codec.decode(codec.merge(codec.frPyObjects(polygons, height, width))).astype(bool)
+        size, segmentation = self.size(annotation["image_id"]), annotation.get("segmentation")
+        if not drawn_codes(segmentation, size, where, annotation.get("area")):
+            raise DataError(f"{where}: nothing to draw; polygons of three or more points or run lengths were expected")
+        return draw(segmentation, size, where, annotation.get("area"))
 
 
 def groups_by_rule(coco: CocoInstances, rule: GroupRule) -> dict[str, tuple[list[int], list[int]]]:
@@ -160,11 +149,3 @@ def find_annotations(root: Path) -> Path:
 def find_images(root: Path) -> Path:
     """The folder of images of a COCO folder: images, train2017, val2017, or the root itself."""
     return next((root / name for name in ("images", "train2017", "val2017") if (root / name).is_dir()), root)
-
-
-def _is_polygon(polygon: Any, side: int) -> bool:
-    numbers = isinstance(polygon, list) and len(polygon) >= 6 and len(polygon) % 2 == 0
-    return numbers and all(
-        isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v) and -side <= v <= 2 * side
-        for v in polygon
-    )

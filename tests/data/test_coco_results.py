@@ -28,7 +28,7 @@ def test_a_mask_survives_the_run_lengths(shape, share):
 @pytest.mark.parametrize(
     "code, words",
     [
-        ({"size": [2, 3], "counts": [1, 2]}, "add up to 3 pixels, 2 x 3 = 6"),
+        ({"size": [2, 3], "counts": [1, 2]}, "sum to 3, height x width is 2 x 3 = 6"),
         ({"size": [2, 3], "counts": [7, -1]}, "no run lengths"),
         ({"size": [2, 3], "counts": None}, "no run lengths"),
         ({"size": [2, 3], "counts": "06 "}, "no run lengths"),

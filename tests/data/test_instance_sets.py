@@ -63,7 +63,7 @@ def test_groups_written_are_groups_read_with_their_objects_drawn(coco):
 @pytest.mark.parametrize(
     "segmentation, words",
     [(polygon(float("nan"), 2, 5), "finite"), ([[1, 2, 3, 4]], "three or more"), (None, "polygons"), ([], "polygons"),
-     ({"size": [2, 2], "counts": [4]}, "its image has"), ({"size": [40, 50], "counts": [4]}, "sum to 4")],
+     ({"size": [2, 2], "counts": [4]}, "but the image is"), ({"size": [40, 50], "counts": [4]}, "sum to 4")],
 )  # fmt: skip
 def test_objects_that_cannot_be_drawn_name_file_and_annotation(coco, segmentation, words):
     instances = CocoInstances(coco / "instances_tiny.json")
