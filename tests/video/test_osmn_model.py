@@ -14,6 +14,8 @@ from ssnm.video.guides import VisualDraw, gaussian_guide, visual_guide
 from ssnm.video.losses import class_balanced_loss
 from ssnm.video.model import OSMN, SideOutput, centre_crop
 from ssnm.video.modulators import SpatialModulator, bilinear_kernel, guide_pyramid
+from ssnm.video.segmenter import VideoSegmenter
+from ssnm.video.settings import Settings
 
 from .osmn_oracle import OSVOS, facts, frame_at, golden, inputs, mask_at, variables
 
@@ -110,6 +112,14 @@ def of(found, name):
     """Our array for a name of the oracle; fc6 and fc7 are stages 6 and 7 of the walk."""
     name = name.replace("vm_fc6", "vm_conv6_1").replace("vm_fc7", "vm_conv7_1")
     return found[SIDES.get(name, name)]
+
+
+def test_a_roll_out_through_propagate_is_the_authors(full):
+    frames, mask = [inputs()["frame0"], inputs()["frame1"]], inputs()["mask_border"]
+    first, second = VideoSegmenter(full, Settings()).propagate(frames, mask, size=(101, 67))
+    assert np.array_equal(first.ids, mask > 0)
+    wanted = 1 / (1 + np.exp(-golden()["B/logits"]))  # every fifth row and column
+    np.testing.assert_allclose(second.probabilities[0][::5, ::5], wanted, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("case", CASES)
