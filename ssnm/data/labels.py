@@ -147,5 +147,5 @@ def check_classes(classes: Sequence[str]) -> None:
         raise ConfigError("labels need at least one class name")
     for name in classes:
         if not name.strip() or any(c in name for c in "/\\\n\r") or classes.count(name) > 1:
-            raise ConfigError(f"class names must differ, not be empty and hold no slashes and line breaks, got {name!r}; "
+            raise ConfigError(f"class names must differ, not be empty and hold no slash or line break, got {name!r}; "
                               "give another with --class or rename the folder")  # fmt: skip

@@ -96,7 +96,7 @@ def mask_to_polygons(mask: np.ndarray, tolerance: float | None = None, least: fl
 
     Args:
         mask: (H, W) bool.
-        tolerance: in pixels; None: a thousandth of the mask's diagonal, but at most a fiftieth of the side of a square as
+        tolerance: in pixels; None: a thousandth of the diagonal, but at most a fiftieth of the side of a square as
             large as the part, and at least 3/4, which the steps of slanted edges do not survive.
         least: parts and holes of less area, in pixels, are left out, unless nothing else is there.
 
