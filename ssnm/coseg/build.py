@@ -49,6 +49,7 @@ from .release.union_first import UnionFirstDataset
 from .sampler import GroupDrawer, GroupMix, StepSampler
 from .validation import Validator
 
+CPU = torch.device("cpu")
 PROCEDURAL_KINDS = {"seen": SEEN_KINDS, "unseen": UNSEEN_KINDS, "all": tuple(KINDS)}
 
 
@@ -82,6 +83,7 @@ def build_model(config: AnyModelConfig, num_categories: int, weights: str | None
         level_activation=config.level_activation,
         head_activation=config.head_activation,
         level_norm=config.level_norm,
+        head_extra_convolution=config.head_extra_convolution,
     )
 
 
@@ -142,8 +144,11 @@ def build_pools(config: DataConfig) -> tuple[ImagePool, ImagePool]:
     return ImagePool(sources, labels).split(config.holdout, config.holdout_seed)
 
 
-def build_loader(config: Config, pool: ImagePool, start: int, rank: int = 0, world: int = 1) -> DataLoader:
-    """Micro-batches of the training groups, `train.accumulate` per step, from step `start` on."""
+def build_loader(
+    config: Config, pool: ImagePool, start: int, rank: int = 0, world: int = 1, device: torch.device = CPU
+) -> DataLoader:
+    """Micro-batches of the training groups, `train.accumulate` per step, from step `start` on, on their way to
+    `device`. With 4 workers those under way take 40 MB of shared memory (4 x 5 images of 224x224)."""
     data, train = config.data, config.train
     m = data.mix
     mix = GroupMix(m.real, m.pasted, m.distractor, m.shared, m.foreign, m.alike, m.ramp)
@@ -153,7 +158,7 @@ def build_loader(config: Config, pool: ImagePool, start: int, rank: int = 0, wor
     dataset_type = UnionFirstDataset if data.union_at_full_size else GroupDataset
     dataset = dataset_type(pool, (data.size, data.size), Augmentation(a.flip, a.crop, a.keep, a.colour, a.grey))
     collate = partial(collate_groups, exchange=getattr(config.loss, "exchange", 0) > 0)
-    return step_loader(dataset, sampler, collate, data.workers, train.seed)
+    return step_loader(dataset, sampler, collate, data.workers, train.seed, device)
 
 
 def build_validator(

@@ -59,7 +59,8 @@ class ModelConfig:
     """The network; dim is D, the channels that are modulated. test_size: side of the square images that the trained
     model is given by test, segment and group-use (ssnm calibrate chooses one); 0: data.size, as in training.
     level_norm: "layer" gives the projected maps of every image and level mean 0 and variance 1 before they are
-    modulated, so that gamma and S meet features of order 1 whatever the backbone's scale (not in the paper)."""
+    modulated, so that gamma and S meet features of order 1 whatever the backbone's scale (not in the paper).
+    head_extra_convolution: a second 3x3 convolution at the head's finest level (files that do not name it have it)."""
 
     name: Literal["ssnm"] = "ssnm"
     dim: int = 512
@@ -71,6 +72,7 @@ class ModelConfig:
     level_activation: Literal["none", "relu"] = "none"
     level_norm: Literal["none", "layer"] = "none"
     head_activation: Literal["none", "relu"] = "relu"
+    head_extra_convolution: bool = True
 
     def __post_init__(self) -> None:
         require(values("model", self, "dim"), *POSITIVE)

@@ -179,11 +179,11 @@ def _union(masks: dict[str, Tensor], categories: list[str], size: tuple[int, int
 
 
 def collate_groups(groups: list[Group], exchange: bool = False) -> GroupBatch:
-    """Groups of one size -> GroupBatch; images become float in [0, 1], masks float 0 / 1. exchange: also what each
-    image shows of the object of the next group."""
+    """Groups of one size -> GroupBatch with images uint8 and masks bool, as small as it can be on its way. exchange:
+    also what each image shows of the object of the next group."""
     return GroupBatch(
-        images=torch.stack([g.images for g in groups]).float().div_(255),
-        masks=torch.stack([g.masks for g in groups]).float(),
+        images=torch.stack([g.images for g in groups]),
+        masks=torch.stack([g.masks for g in groups]),
         labels=torch.stack([g.labels for g in groups]),
         valid=torch.stack([g.valid for g in groups]),
         grey=torch.stack([g.grey for g in groups]),
@@ -209,7 +209,7 @@ def _exchanged(groups: list[Group]) -> dict[str, Tensor]:
             known.append(torch.zeros_like(content.void) if mask is None else ~content.void | mask)
     shape = (len(groups), len(groups[0].contents))
     return {
-        "other_masks": torch.stack(masks).float().unflatten(0, shape),
+        "other_masks": torch.stack(masks).unflatten(0, shape),
         "other_valid": torch.stack(known).unflatten(0, shape),
     }
 
@@ -221,4 +221,4 @@ def _collate_teacher(groups: list[Group]) -> dict[str, Tensor]:
     maps = torch.stack([blank if g.teacher is None else g.teacher for g in groups])
     nobody = torch.zeros(len(blank), dtype=torch.bool)
     taught = torch.stack([nobody if g.taught is None else g.taught for g in groups])
-    return {"teacher": maps.float().div_(255), "taught": taught}
+    return {"teacher": maps, "taught": taught}

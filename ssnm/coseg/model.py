@@ -27,12 +27,16 @@ from .spectral import clustering_energy, leading_eigenvector, unit_descriptors
 
 ACTIVATIONS = {"none": nn.Identity, "relu": nn.ReLU}
 
+for record in (Modulation, SSNMOutput):  # torch.export takes a network whose output it knows how to take apart
+    torch.export.register_dataclass(record, serialized_type_name=f"ssnm.{record.__name__}")
+
 
 class Fusion(nn.Module):
     """The inset of Figure 2: multi-resolution CFMs -> phi, the maps that the spatial modulator clusters.
 
     From finest to coarsest: 1x1 convolution of the running map, down-sampling to the next level, plus the
-    1x1 convolution of that level's own map, 1x1 convolution of the sum; the last one gives phi.
+    1x1 convolution of that level's own map, 1x1 convolution of the sum; the last one gives phi. Down-sampling averages
+    cells, which commutes with a 1x1 convolution: it comes first, and the convolution sees a quarter of the positions.
     """
 
     def __init__(self, channels: Sequence[int], dim: int, activation: str = "none") -> None:
@@ -44,12 +48,12 @@ class Fusion(nn.Module):
 
     def forward(self, cfms: Sequence[Tensor]) -> Tensor:
         """[(M, C_k, H_k, W_k)] finest first -> (M, D, h, w) at the coarsest size."""
-        running = self.lateral[0](cfms[0])
-        for level in range(1, len(cfms)):
-            if level > 1:
-                running = self.running[level - 2](running)
-            running = resize_area(running, cfms[level].shape[-2:])
-            running = self.activation(self.merge[level - 1](running + self.lateral[level](cfms[level])))
+        if len(cfms) == 1:
+            return self.lateral[0](cfms[0])
+        running = cfms[0]
+        for convolve, lateral, merge, cfm in zip([self.lateral[0], *self.running], self.lateral[1:], self.merge, cfms[1:]):
+            averaged = resize_area(running, cfm.shape[-2:])
+            running = self.activation(merge(convolve(averaged) + lateral(cfm)))
         return running
 
 
@@ -145,21 +149,28 @@ class SemanticModulator(nn.Module):
 
 
 class SegmentationHead(nn.Module):
-    """f_seg: from the coarsest modulated level up, convolution, up-sampling, addition to the next level."""
+    """f_seg: from the coarsest modulated level up, convolution, up-sampling, addition to the next level; after the last
+    addition a convolution and the 1x1 convolution that gives the logits.
 
-    def __init__(self, dim: int, num_levels: int, activation: str = "relu") -> None:
+    extra_convolution: one more 3x3 convolution after the last addition (the models of version 0.1 have it).
+    """
+
+    def __init__(self, dim: int, num_levels: int, activation: str = "relu", extra_convolution: bool = True) -> None:
         super().__init__()
-        self.smooth = nn.ModuleList(nn.Conv2d(dim, dim, 3, padding=1) for _ in range(num_levels))
+        levels = range(0 if extra_convolution else 1, num_levels)
+        self.smooth = nn.ModuleDict({str(level): nn.Conv2d(dim, dim, 3, padding=1) for level in levels})
         self.refine = nn.Conv2d(dim, dim, 3, padding=1)
         self.predict = nn.Conv2d(dim, 1, 1)
         self.activation = ACTIVATIONS[activation]()
 
     def forward(self, maps: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
         """modulated maps [(M, D, H_k, W_k)] finest first -> mask logits (M, H, W) of `size`."""
-        x = self.activation(self.smooth[-1](maps[-1]))
-        for level in range(len(maps) - 2, -1, -1):
-            x = resize_bilinear(x, maps[level].shape[-2:]) + maps[level]
-            x = self.activation(self.smooth[level](x))
+        x = maps[-1]
+        for level in reversed(range(len(maps))):
+            if level < len(maps) - 1:
+                x = resize_bilinear(x, maps[level].shape[-2:]) + maps[level]
+            if str(level) in self.smooth:
+                x = self.activation(self.smooth[str(level)](x))
         logits = self.predict(self.activation(self.refine(x)))
         return resize_bilinear(logits.float(), size).squeeze(1)
 
@@ -186,6 +197,7 @@ class SSNM(nn.Module):
         semantic: keyword arguments of :class:`SemanticModulator`, or None (ablation: gamma = 1, no l_sem).
         fusion_activation, level_activation, head_activation: "none" or "relu"; the paper names none.
         level_norm: "layer": the projected maps are normalised per image (Ba et al., 2016) before modulation.
+        head_extra_convolution: see :class:`SegmentationHead`.
     """
 
     def __init__(
@@ -199,6 +211,7 @@ class SSNM(nn.Module):
         level_activation: str = "none",
         head_activation: str = "relu",
         level_norm: str = "none",
+        head_extra_convolution: bool = True,
     ) -> None:
         super().__init__()
         channels = backbone.channels
@@ -210,7 +223,7 @@ class SSNM(nn.Module):
         self.project = nn.ModuleList(nn.Conv2d(c, dim, 1) for c in channels)
         self.level_activation = ACTIVATIONS[level_activation]()
         self.level_norm = None if level_norm == "none" else nn.ModuleList(nn.GroupNorm(1, dim) for _ in channels)
-        self.head = SegmentationHead(dim, len(channels), head_activation)
+        self.head = SegmentationHead(dim, len(channels), head_activation, head_extra_convolution)
 
     def forward(self, images: Tensor, exchange: int = 0) -> SSNMOutput:
         """images (B, N, 3, H, W) RGB in [0, 1], any N >= 1 -> mask logits (B, N, H, W) and the modulation.

@@ -144,8 +144,13 @@ class Predictor:
         return self._collect(parts, modulation, sizes, agreed and agreed[0])
 
     @torch.inference_mode()
-    def predict_groups(self, stack: Tensor, sizes: Sequence[Sequence[tuple[int, int]]]) -> list[GroupPrediction]:
-        """Several groups of one size in one call: (B, N, 3, S, S) uint8 -> B predictions."""
+    def predict_groups(
+        self, stack: Tensor, sizes: Sequence[Sequence[tuple[int, int]]], grey: Tensor | None = None
+    ) -> list[GroupPrediction]:
+        """Several groups of one size in one call: (B, N, 3, S, S) uint8, grey (B, N) bool -> B predictions."""
+        if self.fixed_group_size is not None:
+            grey = torch.zeros(stack.shape[:2], dtype=torch.bool) if grey is None else grey
+            return [self._fixed(*group) for group in zip(stack, grey, map(tuple, sizes))]
         cfms = self._cfms(stack.flatten(0, 1))
         modulation, agreed = self._modulate(self.model.encode(cfms), stack.shape[1])
         probabilities = self._probabilities(cfms, modulation).unflatten(0, stack.shape[:2])

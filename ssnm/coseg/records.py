@@ -29,6 +29,9 @@ class GroupBatch:
     (B, N, H, W) float in [0, 1], another network's maps, and taught (B, N) bool: which images have one; other_masks
     (B, N, H, W) float and other_valid (B, N, H, W) bool: what the images show of the object of the next group (in the
     last group, of the first).
+
+    On the way from a worker to the device images and teacher are uint8 and masks bool, a quarter of the bytes:
+    :meth:`to` makes of them what the network takes.
     """
 
     images: "Tensor"
@@ -47,8 +50,11 @@ class GroupBatch:
     other_valid: "Tensor | None" = None
 
     def to(self, device, non_blocking: bool = True) -> "GroupBatch":
-        """The same batch with every tensor on `device`."""
-        return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+        """The batch as the network takes it, on `device`: moved first, then turned to float."""
+        moved = self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+        largest = {"images": 255, "masks": 1, "teacher": 255, "other_masks": 1}
+        there = {name: getattr(moved, name) for name in largest if getattr(moved, name) is not None}
+        return replace(moved, **{name: _as_float(tensor, largest[name]) for name, tensor in there.items()})
 
     def pin_memory(self) -> "GroupBatch":
         """The same batch in page-locked memory, from which a copy to a device does not hold up the host. Called by
@@ -62,6 +68,11 @@ class GroupBatch:
     @property
     def num_images(self) -> int:
         return self.images.shape[0] * self.images.shape[1]
+
+
+def _as_float(tensor: "Tensor", largest: int) -> "Tensor":
+    """0..largest -> [0, 1]; what is float already stays."""
+    return tensor if tensor.is_floating_point() else tensor.float().div_(largest)
 
 
 @dataclass(frozen=True)

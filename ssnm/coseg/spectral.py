@@ -12,7 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ..nn.opaque import opaque_operator
+from ..nn.opaque import on_float64_device, opaque_operator
 
 Eigenpair = Callable[[Tensor], tuple[Tensor, Tensor]]  # symmetric (B, n, n) -> its largest: (B, n), (B,)
 
@@ -43,10 +43,11 @@ def clustering_energy(descriptors: Tensor, vector: Tensor) -> Tensor:
     s counts as constant (envelope theorem), because ds/dX explodes where eigenvalues meet. Linear in M.
     Products are elementwise on purpose: TF32 and autocast would touch a matrix product.
     """
-    s = vector.detach().to(descriptors.dtype)[..., None]  # (B, M, 1)
-    weighted_sum = (descriptors * s).sum(1, dtype=torch.float64)  # (B, D)
+    x = on_float64_device(descriptors)
+    s = vector.detach().to(x.device, x.dtype)[..., None]  # (B, M, 1)
+    weighted_sum = (x * s).sum(1, dtype=torch.float64)  # (B, D)
     energy = weighted_sum.square().sum(-1) - s.sum((1, 2), dtype=torch.float64).square()
-    return energy.to(descriptors.dtype)
+    return energy.to(descriptors.dtype).to(descriptors.device)
 
 
 @torch.no_grad()
@@ -64,15 +65,36 @@ def leading_eigenvector(descriptors: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         vector (B, M) of unit length and eigenvalue (B,), in the descriptors' dtype (at least float32).
     """
-    _, count, channels = descriptors.shape
-    dtype = torch.promote_types(descriptors.dtype, torch.float32)
     with torch.autocast(descriptors.device.type, enabled=False):
-        problem = solve_dense if count <= channels + 1 else solve_reduced
-        vector, value = problem(descriptors, partial(largest_eigenpair, floor=EIGENVALUE_FLOOR * count))
-        length = torch.linalg.vector_norm(vector, dim=-1, keepdim=True)
-        flat = (length == 0) | (value[:, None] < ROUNDING_FLOOR * count)  # nothing to cluster, s would be noise
-        vector = torch.where(flat, count**-0.5, vector / length)
-        return vector.to(dtype), value.to(dtype)
+        return _solve_as_operator(descriptors)
+
+
+def _solve(descriptors: Tensor) -> tuple[Tensor, Tensor]:
+    x, dtype = on_float64_device(descriptors), _result_dtype(descriptors)
+    _, count, channels = x.shape
+    problem = solve_dense if count <= channels + 1 else solve_reduced
+    vector, value = problem(x, partial(largest_eigenpair, floor=EIGENVALUE_FLOOR * count))
+    length = torch.linalg.vector_norm(vector, dim=-1, keepdim=True)
+    flat = (length == 0) | (value[:, None] < ROUNDING_FLOOR * count)  # nothing to cluster, s would be noise
+    vector = torch.where(flat, count**-0.5, vector / length)
+    return tuple(found.to(dtype).to(descriptors.device) for found in (vector, value))
+
+
+def _result_dtype(descriptors: Tensor) -> torch.dtype:
+    return torch.promote_types(descriptors.dtype, torch.float32)
+
+
+def _shapes_of_solution(descriptors: Tensor) -> tuple[Tensor, Tensor]:
+    batch, count, _ = descriptors.shape
+    dtype = _result_dtype(descriptors)
+    return descriptors.new_empty((batch, count), dtype=dtype), descriptors.new_empty(batch, dtype=dtype)
+
+
+# One node of a graph, whatever the number of descriptors: which problem is solved, in how many blocks of rows, and on
+# the CPU also how, depends on their number and values.
+_solve_as_operator = opaque_operator(
+    "leading_eigenvector", "(Tensor descriptors) -> (Tensor, Tensor)", _solve, _shapes_of_solution
+)
 
 
 def solve_dense(x: Tensor, eigenpair: Eigenpair) -> tuple[Tensor, Tensor]:
@@ -140,11 +162,9 @@ def largest_eigenpair(matrix: Tensor, floor: float) -> tuple[Tensor, Tensor]:
     return vector.masked_fill(~usable[:, None], nan), value.masked_fill(~usable, nan)
 
 
-def _by_certified_krylov(matrix: Tensor, floor: float) -> tuple[Tensor, Tensor]:
-    """The Krylov method where it can prove its result, `eigh` for the other groups and for small matrices.
-
-    It decides on the host, so it is called as one operator that torch.compile does not look into: no graph break.
-    """
+def certified_eigenpair(matrix: Tensor, floor: float) -> tuple[Tensor, Tensor]:
+    """The Krylov method where it can prove its result, `eigh` for the other groups and for small matrices; it decides
+    on the host. Arguments and results as :func:`largest_eigenpair`."""
     certain = torch.zeros(matrix.shape[0], dtype=torch.bool)
     vector, value = matrix.new_empty(matrix.shape[:2]), matrix.new_empty(matrix.shape[0])
     if matrix.shape[-1] > 2 * KRYLOV_BLOCK * KRYLOV_DEPTH:
@@ -153,16 +173,6 @@ def _by_certified_krylov(matrix: Tensor, floor: float) -> tuple[Tensor, Tensor]:
         values, vectors = torch.linalg.eigh(matrix[~certain])
         vector[~certain], value[~certain] = vectors[..., -1], values[:, -1]
     return vector, value
-
-
-def _shapes_of_eigenpair(matrix: Tensor, floor: float) -> tuple[Tensor, Tensor]:
-    return matrix.new_empty(matrix.shape[:2]), matrix.new_empty(matrix.shape[0])
-
-
-certified_eigenpair = opaque_operator(
-    "certified_eigenpair", "(Tensor matrix, float floor) -> (Tensor, Tensor)", _by_certified_krylov,
-    _shapes_of_eigenpair,
-)
 
 
 def krylov_eigenpair(matrix: Tensor, floor: float) -> tuple[Tensor, Tensor, Tensor]:

@@ -95,7 +95,7 @@ class Backbone(nn.Module):
     ) -> None:
         super().__init__()
         self.name, self.norm_eval, self.frozen_levels = name, norm_eval, frozen_levels
-        self.net, self.levels = _build(name, tuple(strides), pretrained=weights == "pretrained")
+        self.net, self.levels, self.kept = _build(name, tuple(strides), pretrained=weights == "pretrained")
         # timm's HRNet adds branches of different strides and needs sides that all of them divide.
         self.size_multiple = 32 if name.startswith("hrnet") else 1
         self.channels_last_maps = getattr(self.net, "output_fmt", "NCHW") == "NHWC"
@@ -120,7 +120,8 @@ class Backbone(nn.Module):
         padded = -(-height // multiple) * multiple, -(-width // multiple) * multiple
         maps = self.net(resize_bilinear((images - self.mean) / self.std, padded))
         # Swin and its relatives keep channels last inside timm: (M, H_k, W_k, C_k) -> (M, C_k, H_k, W_k).
-        return [m.permute(0, 3, 1, 2).contiguous() for m in maps] if self.channels_last_maps else list(maps)
+        maps = [maps[index] for index in self.kept]
+        return [m.permute(0, 3, 1, 2).contiguous() for m in maps] if self.channels_last_maps else maps
 
     def train(self, mode: bool = True) -> "Backbone":
         super().train(mode)
@@ -152,18 +153,21 @@ class Backbone(nn.Module):
                 i for i, m in enumerate(self.net.features[: self.net.taps[level]]) if list(m.parameters(recurse=False))
             ]
             return f"features.{convolutions[-1]}"
-        name = self.net.feature_info.module_name()[level]  # of the levels in use, not of all that timm knows
+        name = self.net.feature_info.module_name()[self.kept[level]]
         return name if any(n.startswith(name + ".") for n, _ in self.net.named_parameters()) else name.replace(".", "_")
 
 
-def _build(name: str, strides: tuple[int, ...], pretrained: bool) -> tuple[nn.Module, tuple[Level, ...]]:
+Built = tuple[nn.Module, tuple[Level, ...], tuple[int, ...]]  # network, levels, which of its maps they are
+
+
+def _build(name: str, strides: tuple[int, ...], pretrained: bool) -> Built:
     if not timm.is_model(name):
         near = ", ".join(get_close_matches(name, timm.list_models(), 5)) or "timm.list_models() lists them"
         raise ConfigError(f"backbone.name: timm {timm.__version__} has no model '{name}'; near names: {near}")
     try:
         if name.startswith("vgg"):
             net = VGGTaps(timm.create_model(name, pretrained=pretrained), strides)
-            return net, tuple(net.levels)
+            return net, tuple(net.levels), tuple(range(len(net.levels)))
         return _feature_extractor(name, strides, pretrained)
     except ConfigError:
         raise
@@ -176,16 +180,25 @@ def _build(name: str, strides: tuple[int, ...], pretrained: bool) -> tuple[nn.Mo
         ) from error
 
 
-def _feature_extractor(name: str, strides: tuple[int, ...], pretrained: bool) -> tuple[nn.Module, tuple[Level, ...]]:
-    """timm's own extractor with the last map of each stride that is asked for."""
-    options = {"feature_location": ""} if name.startswith("hrnet") else {}
-    probe = timm.create_model(name, features_only=True, **options).feature_info
-    last_of_stride = {stride: index for index, stride in enumerate(probe.reduction())}
-    indices = tuple(sorted(index for stride, index in last_of_stride.items() if stride in strides))
-    if not indices:
+def _feature_extractor(name: str, strides: tuple[int, ...], pretrained: bool) -> Built:
+    """timm's own extractor and the last map of each stride that is asked for.
+
+    timm says which strides there are when the network stands; it is built again only to leave out the end of it, where
+    the coarsest maps are not wanted.
+    """
+    options = dict(features_only=True, pretrained=pretrained)
+    options |= {"feature_location": ""} if name.startswith("hrnet") else {}
+    net = timm.create_model(name, **options)
+    reductions = net.feature_info.reduction()
+    last_of_stride = {stride: index for index, stride in enumerate(reductions)}
+    kept = tuple(sorted(index for stride, index in last_of_stride.items() if stride in strides))
+    if not kept:
         raise ConfigError(f"backbone.name: {name} has no map at strides {strides}, only at {tuple(last_of_stride)}")
-    net = timm.create_model(name, pretrained=pretrained, features_only=True, out_indices=indices, **options)
-    return net, tuple(Level(c, r) for c, r in zip(net.feature_info.channels(), net.feature_info.reduction()))
+    if kept[-1] < len(reductions) - 1:
+        net = timm.create_model(name, out_indices=kept, **options)
+        kept = tuple(range(len(kept)))
+    channels, reductions = net.feature_info.channels(), net.feature_info.reduction()
+    return net, tuple(Level(channels[index], reductions[index]) for index in kept), kept
 
 
 def load_backbone_weights(net: nn.Module, path: str | Path, allow_unused: tuple[str, ...] = ()) -> None:

@@ -1,4 +1,5 @@
-"""Functions that torch.compile calls and does not look into. Called by the solvers of the spatial mask."""
+"""What the solvers of the spatial mask need: functions that torch.compile and torch.export call and do not look into,
+and a device that computes in float64."""
 
 from __future__ import annotations
 
@@ -6,6 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
+
+WITHOUT_FLOAT64 = ("mps", "xpu")  # of XPUs some have it
 
 
 def opaque_operator(
@@ -27,3 +31,8 @@ def opaque_operator(
         torch.library.impl(f"ssnm::{name}", "default", function)
         torch.library.register_fake(f"ssnm::{name}", shapes)
     return getattr(torch.ops.ssnm, name).default
+
+
+def on_float64_device(x: Tensor) -> Tensor:
+    """`x` itself, or on the CPU where its device knows no float64 (Apple's, most of Intel's); gradients pass."""
+    return x.cpu() if x.device.type in WITHOUT_FLOAT64 else x

@@ -136,12 +136,15 @@ def guide_rules(config: Config) -> GuideRules:
     )  # fmt: skip
 
 
-def build_loader(config: Config, pool: Pool, start: int, rank: int = 0, world: int = 1) -> DataLoader:
-    """Micro-batches of the training samples, `train.accumulate` per step, from step `start` on."""
+def build_loader(
+    config: Config, pool: Pool, start: int, rank: int = 0, world: int = 1, device: torch.device = CPU
+) -> DataLoader:
+    """Micro-batches of the training samples, `train.accumulate` per step, from step `start` on, on their way to
+    `device`."""
     data, train, a = config.data, config.train, config.data.augmentation
     sampler = StepSampler(pool, train.batch, data.sizes, train.seed, start, train.steps, rank, world, train.accumulate)
     dataset = SampleDataset(pool, guide_rules(config), Augmentation(a.flip, a.crop, a.keep, a.colour, a.grey))
-    return step_loader(dataset, sampler, collate, data.workers, train.seed)
+    return step_loader(dataset, sampler, collate, data.workers, train.seed, device)
 
 
 def build_criterion(config: Config, processes: Processes = Processes()) -> VideoCriterion:

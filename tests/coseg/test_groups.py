@@ -91,12 +91,27 @@ def test_a_batch_remembers_grey_images_and_names():
     assert batch.names == (("image0", "image1"),) * 3 and batch.num_images == 6
 
 
+def test_a_batch_travels_as_bytes_and_reaches_the_network_as_float():
+    pool = ImagePool([ProceduralSource(num_images=20)])
+    draws = GroupDrawer(pool, 3).draw(np.random.default_rng(0), 2)
+    groups = [GroupDataset(pool, SIZE)[draw] for draw in draws]
+    batch = collate_groups(groups)
+    pixels = 2 * 3 * SIZE[0] * SIZE[1]
+    tensors = (batch.images, batch.masks, batch.valid)
+    assert sum(t.numel() * t.element_size() for t in tensors) == pixels * (3 + 1 + 1)
+    moved = batch.to("cpu")
+    assert torch.equal(moved.images, torch.stack([g.images for g in groups]).float() / 255)
+    assert torch.equal(moved.masks, torch.stack([g.masks for g in groups]).float())
+    again = moved.to("cpu")
+    assert torch.equal(again.images, moved.images) and torch.equal(again.masks, moved.masks)
+
+
 def test_a_batch_has_the_types_and_ranges_of_the_contract():
     pool = ImagePool([ProceduralSource(num_images=60)])
     sampler = StepSampler(GroupDrawer(pool, 3, mix=GroupMix(0.4, 0.4, 0.5)), 4, seed=0, start=0, stop=3)
     dataset = GroupDataset(pool, SIZE, Augmentation(0.5, 0.5, 0.7, 0.3, 0.3))
     for draws in sampler:
-        batch = collate_groups([dataset[d] for d in draws])
+        batch = collate_groups([dataset[d] for d in draws]).to("cpu")
         assert batch.images.shape == (4, 3, 3, *SIZE) and batch.images.dtype == torch.float32
         assert 0 <= batch.images.min() and 0.5 < batch.images.max() <= 1
         assert batch.masks.shape == batch.valid.shape == (4, 3, *SIZE)

@@ -10,13 +10,14 @@ from PIL import Image
 from ssnm.coseg.groups import GroupDataset
 from ssnm.coseg.model import ImageCodes
 from ssnm.coseg.pool import ImagePool
+from ssnm.coseg.predict import Predictor
 from ssnm.coseg.records import Modulation
 from ssnm.coseg.validation import Validator
 from ssnm.data.procedural import ProceduralSource
 from ssnm.data.procedural_kinds import SEEN_KINDS
 from ssnm.errors import DataError
 
-SIZE = 32
+SIZE, GROUP_SIZE = 32, 3
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +27,7 @@ def pool() -> ImagePool:
 
 
 def make(pool, seed=1, groups=2, two_category=2) -> Validator:
-    return Validator.make(pool, SIZE, 3, groups, two_category, seed, torch.device("cpu"), pictures=2)
+    return Validator.make(pool, SIZE, GROUP_SIZE, groups, two_category, seed, torch.device("cpu"), pictures=2)
 
 
 class Oracle(torch.nn.Module):
@@ -46,7 +47,8 @@ class Oracle(torch.nn.Module):
         return Modulation()
 
     def segment(self, cfms, modulation, size):
-        return 20.0 * (self.answers.pop(0).float() - 0.5)
+        groups = len(cfms[0]) // GROUP_SIZE
+        return 20.0 * (torch.cat([self.answers.pop(0) for _ in range(groups)]).float() - 0.5)
 
 
 def truths(validator: Validator) -> list[torch.Tensor]:
@@ -96,6 +98,22 @@ def test_scores_are_the_same_every_time_and_a_picture_is_written(pool, tiny_mode
     assert set(first) == {"J", "J@0.5", "P", "J_category", "spatial_auc", "group_use", "J_own", "J_other"}
     assert all(0 <= v <= 100 for v in first.values())
     assert np.asarray(Image.open(tmp_path / "pictures" / "step.png")).std() > 0
+
+
+def test_groups_are_decoded_once_and_predicted_several_at_a_time(pool, tiny_model, monkeypatch):
+    """Whatever number of groups goes through the network at once, the scores are the same."""
+    decoded, calls = [], []
+    make_group, predict = GroupDataset.__getitem__, Predictor.predict_groups
+    monkeypatch.setattr(GroupDataset, "__getitem__", lambda self, draw: decoded.append(draw) or make_group(self, draw))
+    monkeypatch.setattr(Predictor, "predict_groups", lambda self, *group: calls.append(1) or predict(self, *group))
+    validator, model = make(pool, groups=5, two_category=4), tiny_model(num_categories=4)
+    together = validator(model)
+    wanted = [*validator.ordinary, *(draw for pair in validator.contrasts for draw in pair)]
+    assert validator(model) == together and decoded == wanted  # not once more
+    assert len(calls) == 2 * (1 + 2)  # 5 groups of 3 images in one chunk of 20, 8 groups in two
+    monkeypatch.setattr(Predictor.__init__, "__defaults__", (224, "cpu", GROUP_SIZE))
+    assert validator(model) == pytest.approx(together, abs=0.5)  # of the pixels at the threshold some may turn
+    assert len(calls) == 6
 
 
 def test_too_few_held_out_images_say_what_to_change(pool):

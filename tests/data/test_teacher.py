@@ -51,7 +51,7 @@ def test_the_map_is_cropped_and_flipped_with_its_image(folder):
 
 
 def test_a_batch_says_which_images_are_taught(folder):
-    batch = collate_groups([dataset(folder)[GroupDraw("cat", tuple(Slot(i, 0) for i in range(3)))]])
+    batch = collate_groups([dataset(folder)[GroupDraw("cat", tuple(Slot(i, 0) for i in range(3)))]]).to("cpu")
     assert batch.taught.tolist() == [[True, True, False]] and batch.teacher.shape == (1, 3, *SIZE)
     assert batch.teacher.max() == 1 and torch.equal(batch.teacher[0, 0] > 0.5, batch.masks[0, 0] > 0.5)
 

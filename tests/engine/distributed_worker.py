@@ -114,7 +114,10 @@ def failure_of_the_validation(processes: Processes) -> None:
 
 
 def spoilt_batch_of_rank_one(processes: Processes) -> None:
-    _at_batch(processes, 1, 2, lambda batch: batch.images.fill_(float("nan")))
+    def spoil(batch) -> None:
+        object.__setattr__(batch, "images", torch.full(batch.images.shape, float("nan")))
+
+    _at_batch(processes, 1, 2, spoil)
 
 
 def bad_images_of_both(processes: Processes) -> None:

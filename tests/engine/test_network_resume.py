@@ -28,7 +28,7 @@ def groups_from():
 
     def batches(step: int):
         for draws in StepSampler(drawer, 2, seed=3, start=step, stop=4):
-            yield collate_groups([dataset[d] for d in draws])
+            yield collate_groups([dataset[d] for d in draws]).to("cpu")
 
     return batches
 

@@ -189,6 +189,7 @@ def spoilt_run(tmp_path, monkeypatch):
     def loader(*arguments):
         for number, batch in enumerate(build(*arguments)):
             if number == 2:
+                batch = batch.to("cpu")
                 batch.images[1, 0] = float("nan")
                 names.extend(batch.names)
             yield batch

@@ -13,7 +13,7 @@ from math import sqrt
 import torch
 from torch import Tensor
 
-from ...nn.opaque import opaque_operator
+from ...nn.opaque import on_float64_device, opaque_operator
 
 STEPS = 200
 LEARNING_RATE = 0.01
@@ -40,7 +40,7 @@ def adam200(descriptors: Tensor) -> Tensor:
 
 def _descend(descriptors: Tensor) -> Tensor:
     batch, count, channels = descriptors.shape
-    x = descriptors.double()
+    x = on_float64_device(descriptors).double()
     gram = x @ x.mT - 1 if count <= 2 * channels else None  # (B, M, M)
     s = x.new_full((batch, count), 1 / sqrt(count))
     first, second = torch.zeros_like(s), torch.zeros_like(s)  # Adam's moments
@@ -54,7 +54,7 @@ def _descend(descriptors: Tensor) -> Tensor:
         second.mul_(BETA2).addcmul_(gradient, gradient, value=1 - BETA2)
         deviation = second.sqrt() / sqrt(1 - BETA2**step) + EPSILON
         s = s - LEARNING_RATE / (1 - BETA1**step) * first / deviation
-    return s.to(descriptors.dtype)
+    return s.to(descriptors.dtype).to(descriptors.device)
 
 
 def _times_gram(x: Tensor, gram: Tensor | None, s: Tensor) -> Tensor:

@@ -80,15 +80,19 @@ class ReleaseSpatial(nn.Module):
         self.solver = solver
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """features (B, N, D, h, w) -> spatial mask (B, N, h, w), largest eigenvalue (B,), clustering energy (B,)."""
+        """features (B, N, D, h, w) -> spatial mask (B, N, h, w), eigenvalue (B,), clustering energy (B,).
+
+        The eigenvalue is the largest of G, or where the 200 steps stop, s^T G s of their result at unit length.
+        """
         with torch.autocast(features.device.type, enabled=False):
             descriptors = unit_descriptors(features.float())  # (B, N*h*w, D), order image, row, column
-            vector, eigenvalue = leading_eigenvector(descriptors)
             split = (features.shape[1], *features.shape[-2:])  # (B, N*h*w) -> (B, N, h, w)
             if self.solver == "adam200":
-                mask = adam200(descriptors.detach()).unflatten(1, split)
-            else:
-                mask = penalised_minimum(orient(vector.unflatten(1, split), "nonnegative_sum"), eigenvalue)
+                vector = adam200(descriptors.detach())
+                energy = clustering_energy(descriptors, nn.functional.normalize(vector, dim=1))
+                return vector.unflatten(1, split), energy.detach(), energy
+            vector, eigenvalue = leading_eigenvector(descriptors)
+            mask = penalised_minimum(orient(vector.unflatten(1, split), "nonnegative_sum"), eigenvalue)
             return mask, eigenvalue, clustering_energy(descriptors, vector)
 
 
