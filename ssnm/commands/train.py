@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
         print("\n".join([config_to_yaml(config), *lines]))
         return 0
     processes, name = join(args.device)
-    resume, say = find_resume(args.resume, out), partial(print, flush=True)
+    resume, say = processes.from_first(lambda: find_resume(args.resume, out)), partial(print, flush=True)
     try:
         result = runs.train_run(config, out, pick_device(name), resume, args.init_from, say, processes)
     except KeyboardInterrupt:  # outside the steps, or the second one

@@ -59,8 +59,9 @@ class ScheduleConfig:
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """The optimisation, as every method's `train` section has it. weight_decay_type: "decoupled" (AdamW) or "coupled"
-    (Adam with an L2 term in the gradient). checkpoint_every: in steps, besides checkpoint_minutes; 0: by time alone.
-    sync_batch_norm: statistics over all processes (CUDA only)."""
+    (Adam with an L2 term in the gradient). precision: of the forward pass; fp16 (with a scaled loss) is for CUDA cards
+    without bfloat16. checkpoint_every: in steps, besides checkpoint_minutes; 0: by time alone. sync_batch_norm:
+    statistics over all processes (CUDA only)."""
 
     steps: int = 200_000
     lr: float = 1e-4
@@ -72,7 +73,7 @@ class RunConfig:
     accumulate: int = 1
     clip_norm: float = 0.0
     ema: float = 0.0
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     channels_last: bool = False
     compile: bool = False
     deterministic: bool = False

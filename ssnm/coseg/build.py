@@ -23,7 +23,7 @@ from ..data.store import StoreSource
 from ..data.teacher import Taught, TeacherMaps
 from ..data.voc import VOC_CLASSES
 from ..engine.distributed import Processes
-from ..engine.runtime import step_loader
+from ..engine.runtime import CPU, step_loader
 from ..engine.schedule import Schedule
 from ..errors import ConfigError
 from ..files.places import find
@@ -49,7 +49,6 @@ from .release.union_first import UnionFirstDataset
 from .sampler import GroupDrawer, GroupMix, StepSampler
 from .validation import Validator
 
-CPU = torch.device("cpu")
 PROCEDURAL_KINDS = {"seen": SEEN_KINDS, "unseen": UNSEEN_KINDS, "all": tuple(KINDS)}
 
 

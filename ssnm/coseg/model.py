@@ -50,8 +50,8 @@ class Fusion(nn.Module):
         """[(M, C_k, H_k, W_k)] finest first -> (M, D, h, w) at the coarsest size."""
         if len(cfms) == 1:
             return self.lateral[0](cfms[0])
-        running = cfms[0]
-        for convolve, lateral, merge, cfm in zip([self.lateral[0], *self.running], self.lateral[1:], self.merge, cfms[1:]):
+        running, convolutions = cfms[0], [self.lateral[0], *self.running]
+        for convolve, lateral, merge, cfm in zip(convolutions, self.lateral[1:], self.merge, cfms[1:]):
             averaged = resize_area(running, cfm.shape[-2:])
             running = self.activation(merge(convolve(averaged) + lateral(cfm)))
         return running

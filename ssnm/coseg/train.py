@@ -19,9 +19,9 @@ from ..data.bad_images import BadImageLog
 from ..engine.checkpoint import load_model_file, load_training, save_training
 from ..engine.distributed import Processes, wrap
 from ..engine.logs import RunLog, SilentLog
-from ..engine.loop import NonFiniteLoss, TrainState, make_ema, train
+from ..engine.loop import NonFiniteLoss, TrainState, make_ema, make_scaler, train
 from ..engine.runs import loop_options, told
-from ..engine.runtime import environment, seed_everything, set_determinism
+from ..engine.runtime import environment, make_current, precision_note, seed_everything, set_determinism
 from ..errors import ConfigError, MissingFileError
 from ..nn.backbones import count_parameters
 from . import build
@@ -64,15 +64,20 @@ def train_run(
     say = say if processes.is_first else lambda line: None
     seed_everything(config.train.seed)
     set_determinism(config.train.deterministic)
+    make_current(device)
+    if note := precision_note(config.train.precision, device):
+        say(note)
     training, held_out = pools or build.build_pools(config.data)
     if model is None:
         weights = "none" if resume or start_from else build.backbone_weights(config)
         model = build.build_model(config.model, len(training.labels), weights)
     if start_from is not None:
-        say(init_from(model, load_model_file(start_from), training.labels, str(start_from)))
+        source = processes.from_first(lambda: load_model_file(start_from))
+        say(init_from(model, source, training.labels, str(start_from)))
     state = _build_state(config, model, device, processes)
     if resume is not None:
-        say(_resume(state, config, training.labels, resume))
+        saved = processes.from_first(lambda: load_training(resume))
+        say(_resume(state, config, training.labels, saved, resume))
     if processes.world > 1:
         untrained = build.untrained_parameters(state.model, config, len(training.labels))
         state.parallel = wrap(state.model, processes, untrained)
@@ -110,6 +115,7 @@ def _build_state(config: Config, model: torch.nn.Module, device: torch.device, p
         build.build_optimizer(model, config.train),
         build.build_schedule(config.train),
         ema=make_ema(model, config.train.ema),
+        scaler=make_scaler(config.train.precision, device),
     )
 
 
@@ -189,7 +195,7 @@ def _loop(config, state, training, validator, bad, log, out, device, processes) 
 
     state.model.train()
     network = state.parallel or state.model
-    loader = build.build_loader(config, training, state.step, processes.rank, processes.world)
+    loader = build.build_loader(config, training, state.step, processes.rank, processes.world, device)
     try:
         return train(
             state,
@@ -211,8 +217,8 @@ def _exchange(config: Config) -> int:
     return config.loss.exchange_images if getattr(config.loss, "exchange", 0) else 0
 
 
-def _resume(state: TrainState, config: Config, labels: tuple[str, ...], path: Path) -> str:
-    saved = load_training(path)
+def _resume(state: TrainState, config: Config, labels: tuple[str, ...], saved: dict, path: Path) -> str:
+    """Go on from what `path` holds; what differs from then, in a line."""
     theirs = saved["inference"]["labels"]
     if tuple(theirs) != tuple(labels):
         raise ConfigError(

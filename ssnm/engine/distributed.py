@@ -8,9 +8,10 @@ synchronise with a device. Rank 0 validates and writes; the others wait.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -19,6 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ..errors import ConfigError
 
+T = TypeVar("T")
 STEP_TIMEOUT = timedelta(minutes=10)  # of one collective in a step
 WAIT_TIMEOUT = timedelta(hours=12)  # of a validation that the others wait for
 
@@ -68,6 +70,22 @@ class Processes:
         shares: list[Any] = [()] * self.world
         dist.all_gather_object(shares, things, group=self.control)
         return tuple(thing for share in shares for thing in share)
+
+    def from_first(self, make: Callable[[], T]) -> T:
+        """What `make` gives in the first process, or raises there, in all of them: what the disk of one machine holds
+        is decided once for all. No device takes part."""
+        if self.world == 1:
+            return make()
+        made: list[Any] = [None, None]
+        if self.is_first:
+            try:
+                made[0] = make()
+            except Exception as error:
+                made[1] = error
+        dist.broadcast_object_list(made, src=0, group=self.control)
+        if made[1] is not None:
+            raise made[1]
+        return made[0]
 
     def wait(self) -> None:
         """Until all processes are here, for up to `WAIT_TIMEOUT`."""

@@ -24,9 +24,11 @@ from .meter import Meter
 from .nonfinite import FiniteGuard, NonFiniteLoss
 from .schedule import Schedule
 
-__all__ = ["LoopOptions", "NonFiniteLoss", "TrainState", "make_ema", "stop_on_signal", "train", "train_step"]
+__all__ = ["LoopOptions", "NonFiniteLoss", "TrainState", "make_ema", "make_scaler", "stop_on_signal", "train",
+           "train_step"]  # fmt: skip
 
 Losses = dict[str, Tensor]
+SMALLEST_SCALE = 2.0**-10  # of the loss in float16; it starts at 2^16
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,8 @@ class TrainState:
     """All that changes while training; what `state_dict` gives is what a resumed run needs.
 
     model: the plain network, so that its keys carry no prefix; parallel: the same one inside
-    DistributedDataParallel, None for one process. best, scores: of the best and of the last validation.
+    DistributedDataParallel, None for one process. best, scores: of the best and of the last validation. scaler: of the
+    loss in float16, see :func:`make_scaler`.
     """
 
     model: nn.Module
@@ -63,6 +66,7 @@ class TrainState:
     scores: dict[str, float] = field(default_factory=dict)
     meter: Meter = field(default_factory=Meter)
     parallel: DistributedDataParallel | None = None
+    scaler: torch.amp.GradScaler = field(default_factory=lambda: torch.amp.GradScaler(enabled=False))
 
     def averaged(self) -> nn.Module:
         """The model to evaluate and ship: the moving average where there is one."""
@@ -78,6 +82,7 @@ class TrainState:
             "best": dict(self.best),
             "scores": dict(self.scores),
             "meter": self.meter.state_dict(),
+            "scaler": self.scaler.state_dict(),  # empty where it is off
             "torch_rng": torch.get_rng_state(),
         }
         if torch.cuda.is_available():
@@ -91,6 +96,8 @@ class TrainState:
         self.step, self.best, self.scores = state["step"], dict(state["best"]), dict(state.get("scores", {}))
         if "meter" in state:
             self.meter.load_state_dict(state["meter"], next(self.model.parameters()).device)
+        if state.get("scaler"):
+            self.scaler.load_state_dict(state["scaler"])
         if self.ema is not None:
             self.ema.module.load_state_dict(state["ema"] or state["model"])
             # 0 would make the next update a copy of the weights instead of an average
@@ -116,6 +123,12 @@ def make_ema(model: nn.Module, decay: float) -> MovingAverage | None:
     return MovingAverage(model, decay)
 
 
+def make_scaler(precision: str, device: torch.device) -> torch.amp.GradScaler:
+    """For "fp16": scales the loss so that small gradients survive in float16, and leaves out a step whose gradients
+    overflowed; for other precisions it does nothing."""
+    return torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+
+
 def train_step(
     forward: Callable[[Any], Any], loss_fn: Callable[[Any, Any], Losses], batches: list[Any], state: TrainState,
     options: LoopOptions, guard: FiniteGuard | None = None, processes: Processes = Processes(),
@@ -136,22 +149,30 @@ def train_step(
     total: Losses = {}
     for number, batch in enumerate(batches):
         with _gradients_shared(state, number == len(batches) - 1):
-            with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=options.precision == "bf16"):
+            with autocast(batch.images.device, options.precision):
                 output = forward(batch)
             losses = loss_fn(output, batch)
             means = processes.mean_losses(losses)
             if guard is not None:
                 guard.see(state.step, batch, means, losses["total"])
-            (losses["total"] / len(batches)).backward()
+            state.scaler.scale(losses["total"] / len(batches)).backward()
         for name, value in means.items():
             total[name] = total.get(name, 0) + value / len(batches)
     if options.clip_norm:
+        state.scaler.unscale_(state.optimizer)
         nn.utils.clip_grad_norm_(state.model.parameters(), options.clip_norm)
-    state.optimizer.step()
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
     if state.ema is not None:
         state.ema.update_parameters(state.model)
     state.step += 1
     return total
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """The context of a forward pass in "fp32", "bf16" or "fp16"."""
+    dtype = torch.float16 if precision == "fp16" else torch.bfloat16
+    return torch.autocast(device.type, dtype, enabled=precision != "fp32")
 
 
 def _gradients_shared(state: TrainState, last: bool):
@@ -194,13 +215,14 @@ def train(
             saving = due or evaluated or stopping or last or _falls_on(options.checkpoint_every, state.step)
             if _falls_on(options.log_every, state.step):
                 guard.flush()
+                _require_usable_scale(state, micro)
                 row = meter.row(state.step, state.optimizer.param_groups[0]["lr"])
                 if processes.is_first:
                     on_log(row)
             if evaluate is not None and (evaluated or last):
                 guard.flush()
                 with meter.paused():
-                    _evaluate(state, evaluate, processes)
+                    _evaluate(state, evaluate, processes, micro)
             if saving and processes.is_first:
                 guard.flush()
                 _require_finite_weights(state, micro)
@@ -216,8 +238,9 @@ def _falls_on(every: int, step: int) -> bool:
     return every > 0 and step % every == 0
 
 
-def _evaluate(state: TrainState, evaluate: Callable[[TrainState], None], processes: Processes) -> None:
+def _evaluate(state: TrainState, evaluate: Callable[[TrainState], None], processes: Processes, batch: Any) -> None:
     if processes.is_first:
+        _require_finite_weights(state, batch)  # scores of such weights mean nothing, and the best are saved
         state.model.eval()
         evaluate(state)
         state.model.train()
@@ -225,11 +248,29 @@ def _evaluate(state: TrainState, evaluate: Callable[[TrainState], None], process
 
 
 def _require_finite_weights(state: TrainState, batch: Any) -> None:
-    """A finite loss can still have a gradient that is no number: such weights must not replace a good checkpoint."""
-    broken = [name for name, p in state.model.named_parameters() if not p.isfinite().all()]
+    """A finite loss can still have a gradient that is no number: weights, statistics and averages that it spoilt must
+    neither be evaluated nor replace a good checkpoint."""
+    tensors = dict(_floating_tensors(state.model))
+    if state.ema is not None:
+        tensors |= {f"average of {name}": tensor for name, tensor in _floating_tensors(state.ema.module)}
+    finite = torch.stack([tensor.isfinite().all() for tensor in tensors.values()]).tolist()  # waits for the device once
+    broken = [name for name, is_finite in zip(tensors, finite) if not is_finite]
     if broken:
         losses = {f"weights that are not finite (first: {broken[0]})": float(len(broken))}
         raise NonFiniteLoss(state.step - 1, batch, losses, here=True)
+
+
+def _floating_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if tensor.is_floating_point():
+            yield name, tensor
+
+
+def _require_usable_scale(state: TrainState, batch: Any) -> None:
+    """Every step whose gradients overflow halves the scale; one that has fallen so far says that no scale helps, and
+    that no step has been made for long."""
+    if state.scaler.is_enabled() and (scale := state.scaler.get_scale()) < SMALLEST_SCALE:
+        raise NonFiniteLoss(state.step - 1, batch, {"gradients that overflow float16 at a scale of": scale}, here=True)
 
 
 @contextmanager

@@ -55,7 +55,7 @@ class FiniteGuard:
         seen.values = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
         seen.values.copy_(values, non_blocking=True)
         seen.event = torch.cuda.Event()
-        seen.event.record()
+        seen.event.record(torch.cuda.current_stream(values.device))  # not of the current device, which may be another
         self.flush()
         self._pending = seen
 

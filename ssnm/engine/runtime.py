@@ -17,6 +17,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from ..errors import ConfigError
 from ..files.parallel import usable_cores
 
+ACCELERATORS = ("cuda", "xpu", "mps")
+CPU = torch.device("cpu")
+
 
 def seed_everything(seed: int, rank: int = 0) -> None:
     """Seed Python, numpy and torch (all devices). rank: of the process; what the processes of one run draw in the
@@ -28,18 +31,25 @@ def seed_everything(seed: int, rank: int = 0) -> None:
 
 
 def pick_device(name: str | None = None) -> torch.device:
-    """`name` checked, or the first accelerator there is, or the CPU."""
+    """`name` checked, or the first accelerator there is (CUDA, Intel's XPU, Apple's MPS), or the CPU.
+
+    Raises:
+        ConfigError: a name that torch does not know, or a device that is not there.
+    """
     if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device(next((kind for kind in ACCELERATORS if _count(kind)), "cpu"))
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise ConfigError(f"--device wants cpu, cuda or cuda:N, got '{name}'") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("--device cuda was asked for, but torch sees no CUDA device; use --device cpu")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(f"--device {name}: torch sees {torch.cuda.device_count()} CUDA devices, numbered from 0; "
-                          "choose one of them")  # fmt: skip
+        raise ConfigError(f"--device wants cpu, cuda, cuda:N, mps or xpu, got '{name}'") from None
+    if device.type in ACCELERATORS:
+        count, kind = _count(device.type), device.type
+        if not count:
+            raise ConfigError(f"--device {kind} was asked for, but torch sees no {kind.upper()} device; "
+                              "use --device cpu")  # fmt: skip
+        if (device.index or 0) >= count:
+            raise ConfigError(f"--device {name}: torch sees {count} {kind.upper()} devices, numbered from 0; "
+                              "choose one of them")  # fmt: skip
     return device
 
 
@@ -68,6 +78,27 @@ def prepare_worker(worker: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
+def _count(kind: str) -> int:
+    """How many devices of a kind torch sees."""
+    if kind == "mps":
+        return int(torch.backends.mps.is_available())
+    module = getattr(torch, kind)
+    return module.device_count() if module.is_available() else 0
+
+
+def make_current(device: torch.device) -> None:
+    """Make `device` the one that streams, events and libraries of this process mean where they name none."""
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)
+
+
+def precision_note(precision: str, device: torch.device) -> str | None:
+    """What to say where a CUDA card is asked for bfloat16, which it has not and emulates at a crawl."""
+    if precision != "bf16" or device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False):
+        return None
+    return f"note: {device_name(device)} has no bfloat16 of its own; train.precision=fp16 is much faster there"
+
+
 def set_determinism(enabled: bool) -> None:
     """The same seed gives the same run on CUDA too, at some cost in speed; on the CPU it always does."""
     if enabled:
@@ -92,10 +123,17 @@ def environment(device: torch.device) -> dict:
         "torchvision": torchvision.__version__,
         "timm": timm.__version__,
         "numpy": np.__version__,
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name(),
+        "device": device_name(device),
         "threads": torch.get_num_threads(),
         "commit": git_commit(),
     }
+
+
+def device_name(device: torch.device) -> str:
+    """The model of the card, or of the processor."""
+    if device.type == "cpu":
+        return cpu_name()
+    return str(device) if device.type == "mps" else getattr(torch, device.type).get_device_name(device)
 
 
 def cpu_name() -> str:

@@ -12,7 +12,7 @@ from ..config.loading import build_section, config_to_dict
 from ..data.augment import Augmentation
 from ..engine.checkpoint import ModelFile
 from ..engine.distributed import Processes
-from ..engine.runtime import step_loader
+from ..engine.runtime import CPU, step_loader
 from ..engine.schedule import Schedule
 from ..files.places import find
 from ..nn.backbones import Backbone, load_backbone_weights

@@ -21,9 +21,9 @@ from ..data.bad_images import BadImageLog
 from ..engine.checkpoint import load_model_file, load_training, save_training
 from ..engine.distributed import Processes, wrap
 from ..engine.logs import RunLog, SilentLog
-from ..engine.loop import NonFiniteLoss, TrainState, make_ema, train
+from ..engine.loop import NonFiniteLoss, TrainState, make_ema, make_scaler, train
 from ..engine.runs import loop_options, told
-from ..engine.runtime import environment, seed_everything, set_determinism
+from ..engine.runtime import environment, make_current, precision_note, seed_everything, set_determinism
 from ..errors import ConfigError, MissingFileError
 from ..nn.backbones import count_parameters
 from . import build
@@ -64,13 +64,16 @@ def train_run(
     say = say if processes.is_first else lambda line: None
     seed_everything(config.train.seed)
     set_determinism(config.train.deterministic)
+    make_current(device)
+    if note := precision_note(config.train.precision, device):
+        say(note)
     training, held_out = build.build_pools(config.data)
     model = build.build_model(config.model, "none" if resume or start_from else build.weights_source(config))
     if start_from is not None:
-        say(init_from(model, load_model_file(start_from), start_from))
+        say(init_from(model, processes.from_first(lambda: load_model_file(start_from)), start_from))
     state = _build_state(config, model, device)
     if resume is not None:
-        say(_resume(state, config, resume))
+        say(_resume(state, config, processes.from_first(lambda: load_training(resume)), resume))
     if processes.world > 1:
         if not processes.is_first:  # its own dropout; the first one draws, and resumes, as a run of one process does
             seed_everything(config.train.seed + state.step, processes.rank)
@@ -107,6 +110,7 @@ def _build_state(config: Config, model: nn.Module, device: torch.device) -> Trai
         build.build_optimizer(model, config.train),
         build.build_schedule(config.train),
         ema=make_ema(model, config.train.ema),
+        scaler=make_scaler(config.train.precision, device),
     )
 
 
@@ -200,7 +204,7 @@ def _loop(config, state, training, validator, bad, log, out, device, processes) 
 
     state.model.train()
     network = state.parallel or state.model
-    loader = build.build_loader(config, training, state.step, processes.rank, processes.world)
+    loader = build.build_loader(config, training, state.step, processes.rank, processes.world, device)
     try:
         return train(
             state,
@@ -217,8 +221,7 @@ def _loop(config, state, training, validator, bad, log, out, device, processes) 
         raise told(error) from error
 
 
-def _resume(state: TrainState, config: Config, path: Path) -> str:
-    saved = load_training(path)
+def _resume(state: TrainState, config: Config, saved: dict, path: Path) -> str:
     if saved["method"] != config.method:
         raise ConfigError(f"{path} is of method {saved['method']}, this config of {config.method}")
     before = config_from_dict(saved["config"], str(path))  # with defaults for keys that are younger than the checkpoint

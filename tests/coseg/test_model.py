@@ -340,24 +340,42 @@ def test_a_group_of_one_refuses_a_centred_second_order_matrix():
         modulator(torch.randn(1, 1, 8))
 
 
-def test_the_head_on_constant_maps_by_hand():
+@pytest.mark.parametrize("channels", [(6,), (6, 8), (6, 8, 10, 12)])
+def test_fusion_averages_first_and_gives_what_convolving_first_gives(channels):
+    """The order of the inset of Figure 2, level by level, also where the sizes do not divide each other."""
+    torch.manual_seed(0)
+    fusion = Fusion(channels, 5, "relu")
+    cfms = [torch.randn(2, c, 28 // 2**k + 1, 26 // 2**k + 2) for k, c in enumerate(channels)]
+    running = fusion.lateral[0](cfms[0])
+    for level in range(1, len(channels)):
+        convolved = running if level == 1 else fusion.running[level - 2](running)
+        down = F.adaptive_avg_pool2d(convolved, cfms[level].shape[-2:])
+        running = fusion.merge[level - 1](down + fusion.lateral[level](cfms[level])).relu()
+    torch.testing.assert_close(fusion(cfms), running, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("extra", [True, False])
+def test_the_head_on_constant_maps_by_hand(extra):
     """One channel, 3x3 convolutions whose centre alone is not zero: coarse 1000 times 2, plus 100, times 3, plus 10,
-    times 5, refined times 7, predicted times 11."""
-    head = SegmentationHead(1, 3, activation="none")
-    for layer, factor in ((head.smooth[2], 2), (head.smooth[1], 3), (head.smooth[0], 5), (head.refine, 7)):
+    times 5 by the extra convolution, refined times 7, predicted times 11."""
+    head = SegmentationHead(1, 3, activation="none", extra_convolution=extra)
+    assert set(head.smooth) == ({"0", "1", "2"} if extra else {"1", "2"})
+    factors = {"2": 2, "1": 3, "0": 5}
+    for layer, factor in ((head.refine, 7), *((layer, factors[level]) for level, layer in head.smooth.items())):
         nn.init.zeros_(layer.weight)
         nn.init.zeros_(layer.bias)
         layer.weight.data[0, 0, 1, 1] = factor
     nn.init.constant_(head.predict.weight, 11.0)
     nn.init.zeros_(head.predict.bias)
     maps = [torch.full((1, 1, side, side), value) for side, value in ((8, 10.0), (4, 100.0), (2, 1000.0))]
-    wanted = ((1000 * 2 + 100) * 3 + 10) * 5 * 7 * 11.0
+    wanted = ((1000 * 2 + 100) * 3 + 10) * (5 if extra else 1) * 7 * 11.0
     torch.testing.assert_close(head(maps, (32, 32)), torch.full((1, 32, 32), wanted))
 
 
 def test_levels_do_not_share_their_layers(tiny_model):
     model = tiny_model()
-    modules = [*model.project, *model.head.smooth, *model.fusion.lateral, *model.fusion.merge, *model.fusion.running]
+    fusion = model.fusion
+    modules = [*model.project, *model.head.smooth.values(), *fusion.lateral, *fusion.merge, *fusion.running]
     assert len({id(m.weight) for m in modules}) == len(modules)
 
 

@@ -458,13 +458,6 @@ def test_workers_leave_signals_to_their_parent(start):
         torch.set_num_threads(threads)
 
 
-def test_batches_are_pinned_where_there_is_a_device_to_copy_to(monkeypatch, start):
-    pool = start().dataset.pool
-    for there in (True, False):
-        monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
-        assert build.build_loader(config_of(mapping_with({})), pool, 0).pin_memory is there
-
-
 # The defaults are the paper's set-up: the column "default" of docs/deviations.md
 
 PAPER = {

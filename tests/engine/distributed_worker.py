@@ -53,7 +53,8 @@ def train(out: Path, config, prepare: Callable[[Processes], None] = lambda proce
     torch.set_num_threads(1)
     processes, _ = join("cpu")
     prepare(processes)
-    resume, warm = find_resume("auto", out), out.parent / "warm" / "checkpoints" / "last.pt"
+    resume = processes.from_first(lambda: find_resume("auto", out))
+    warm = out.parent / "warm" / "checkpoints" / "last.pt"
     start_from = warm if warm.exists() and not resume else None
     runs.train_run(config, out, torch.device("cpu"), resume, start_from, processes=processes)
     leave(processes)
@@ -150,7 +151,7 @@ def main(root: Path) -> None:
         "stopped": (2, lambda: train(root / "resumed", configured(), signal_to_the_last)),
         "resumed": (1, lambda: train(root / "resumed", configured())),
         "stopped_alone": (1, lambda: train(root / "grown", configured(), signal_to_the_last)),
-        "grown": (2, lambda: train(root / "grown", configured())),
+        "grown": (2, lambda: train(root / ("grown" if os.environ["RANK"] == "0" else "other_disk"), configured())),
         "failing": (2, lambda: train(root / "failing", configured(), failure_of_rank_one)),
         "failing_validation": (2, lambda: train(root / "failing_validation", configured(), failure_of_the_validation)),
         "bad_images": (2, lambda: train(root / "bad_images", configured(), bad_images_of_both)),

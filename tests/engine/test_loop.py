@@ -11,7 +11,16 @@ import torch
 from torch import nn
 
 from ssnm.engine.checkpoint import load_training, save_training
-from ssnm.engine.loop import LoopOptions, NonFiniteLoss, TrainState, make_ema, stop_on_signal, train, train_step
+from ssnm.engine.loop import (
+    LoopOptions,
+    NonFiniteLoss,
+    TrainState,
+    make_ema,
+    make_scaler,
+    stop_on_signal,
+    train,
+    train_step,
+)
 from ssnm.engine.schedule import Schedule
 
 STEPS = 6
@@ -61,12 +70,14 @@ def forward_of(state: TrainState):
     return lambda batch: state.model(batch.images)
 
 
-def run(state: TrainState, batches=None, steps: int = STEPS, on_log=None, evaluate=None, save=None, **options) -> bool:
+def run(
+    state: TrainState, batches=None, steps: int = STEPS, on_log=None, evaluate=None, save=None, loss_fn=None, **options
+) -> bool:
     return train(
         state,
         (points(s) for s in range(state.step, steps)) if batches is None else batches,
         forward_of(state),
-        squared_error,
+        loss_fn or squared_error,
         LoopOptions(steps=steps, **options),
         on_log=on_log or (lambda row: None),
         evaluate=evaluate,
@@ -161,6 +172,69 @@ def test_bfloat16_keeps_weights_and_losses_in_float32():
     )
     assert seen[0].dtype == torch.bfloat16
     assert losses["total"].dtype == state.model.weight.dtype == torch.float32
+
+
+def float16_state(scale: float, **options) -> TrainState:
+    state = linear_state(**options)
+    state.scaler = make_scaler("fp16", torch.device("cpu"))
+    assert state.scaler.is_enabled() and not make_scaler("bf16", torch.device("cpu")).is_enabled()
+    state.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+    return state
+
+
+def test_float16_scales_the_loss_and_steps_by_the_unscaled_gradient():
+    plain, scaled = linear_state(lr=0.1), float16_state(2.0**7, lr=0.1)
+    seen = []
+    for state, precision in ((plain, "fp32"), (scaled, "fp16")):
+        forward = forward_of(state)
+        train_step(lambda batch: seen.append(forward(batch)) or seen[-1].float(), squared_error, [points(0)], state,
+                   LoopOptions(STEPS, precision=precision, clip_norm=0.01))  # fmt: skip
+    assert [output.dtype for output in seen] == [torch.float32, torch.float16]
+    assert scaled.scaler.get_scale() == 2.0**7 and not plain.scaler.is_enabled()
+    torch.testing.assert_close(scaled.model.weight, plain.model.weight, rtol=0, atol=1e-4)
+
+
+def test_a_step_whose_gradient_overflows_float16_is_left_out_and_halves_the_scale():
+    state = float16_state(2.0**16, lr=0.1)
+    before = copy_of(state.model)
+    overflowing = lambda output, batch: {"total": 1e36 * output.float().square().mean()}  # noqa: E731
+    train_step(forward_of(state), overflowing, [points(0)], state, LoopOptions(STEPS, precision="fp16"))
+    assert differing(before, state.model.state_dict()) == [] and state.scaler.get_scale() == 2.0**15
+    assert state.step == 1
+
+
+def test_gradients_that_overflow_at_every_scale_stop_the_run():
+    state = float16_state(2.0**16, lr=0.1)
+    endless = lambda output, batch: {"total": 1e38 * output.float().square().mean()}  # noqa: E731
+    with pytest.raises(NonFiniteLoss, match="overflow float16"):
+        train(state, map(points, range(60)), forward_of(state), endless,
+              LoopOptions(60, precision="fp16", log_every=20))  # fmt: skip
+
+
+def test_the_scale_of_float16_survives_a_checkpoint(tmp_path):
+    state, again = float16_state(2.0**7), float16_state(2.0**16)
+    torch.save(state.state_dict(), tmp_path / "state.pt")
+    again.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert again.scaler.get_scale() == 2.0**7
+    again.load_state_dict({k: v for k, v in linear_state().state_dict().items() if k != "scaler"})  # an older one
+
+
+@pytest.mark.parametrize("where", ["weight", "buffer", "average"])
+def test_weights_that_are_no_numbers_are_not_evaluated(where):
+    """They would be scored, and could be saved as the best."""
+    model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
+    groups = [{"params": list(model.parameters()), "lr": 0.1, "base_lr": 0.1}]
+    state = TrainState(model, torch.optim.SGD(groups), Schedule("constant", 9), ema=make_ema(model, 0.5))
+    state.ema.n_averaged = 1  # the first update would be a copy
+
+    def spoil(output, batch):
+        tensor = {"weight": model[0].bias, "buffer": model[1].running_mean, "average": state.ema.module[0].weight}[where]
+        with torch.no_grad():
+            tensor.fill_(float("nan"))
+        return {"total": output.detach().square().mean().requires_grad_()}
+
+    with pytest.raises(NonFiniteLoss, match="weights that are not finite"):
+        run(state, loss_fn=spoil, evaluate_every=1, evaluate=lambda state: pytest.fail("evaluated"))
 
 
 def test_a_rebuilt_optimiser_forgets_its_moments_at_each_halving():
