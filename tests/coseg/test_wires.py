@@ -83,11 +83,11 @@ class Run:
 
     def terms(self) -> set[str]:
         """The names of the losses of a batch."""
-        batch = next(iter(self.loader))
+        batch = next(iter(self.loader)).to("cpu")
         return set(self.criterion(self.forward(batch), batch))
 
     def total(self) -> float:
-        batch = next(iter(self.loader))
+        batch = next(iter(self.loader)).to("cpu")
         self.model.eval()
         return float(self.criterion(self.forward(batch), batch)["total"])
 
@@ -217,6 +217,7 @@ TABLE: dict[str, Row] = {
     M + "level_activation": Row("relu", lambda r: type(r.model.level_activation), nn.ReLU),
     M + "level_norm": Row("layer", lambda r: r.model.level_norm is not None, True),
     M + "head_activation": Row("none", lambda r: type(r.model.head.activation), nn.Identity),
+    M + "head_extra_convolution": Row(False, lambda r: "0" in r.model.head.smooth, False),
     # the losses
     "loss.type": Row("release", lambda r: type(r.criterion).__name__, "ReleaseCriterion"),
     "loss.spa": Row(0, lambda r: "spa" in r.terms(), False),

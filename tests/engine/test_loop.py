@@ -228,9 +228,9 @@ def test_weights_that_are_no_numbers_are_not_evaluated(where):
     state.ema.n_averaged = 1  # the first update would be a copy
 
     def spoil(output, batch):
-        tensor = {"weight": model[0].bias, "buffer": model[1].running_mean, "average": state.ema.module[0].weight}[where]
+        places = {"weight": model[0].bias, "buffer": model[1].running_mean, "average": state.ema.module[0].weight}
         with torch.no_grad():
-            tensor.fill_(float("nan"))
+            places[where].fill_(float("nan"))
         return {"total": output.detach().square().mean().requires_grad_()}
 
     with pytest.raises(NonFiniteLoss, match="weights that are not finite"):
