@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -21,9 +22,11 @@ from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from a checkout without installation
 
+from ssnm.coseg import validation as validation_module
 from ssnm.coseg.groups import GroupDataset
 from ssnm.coseg.model import SSNM, Fusion, SpatialModulator
 from ssnm.coseg.pool import ImagePool
+from ssnm.coseg.predict import Predictor
 from ssnm.coseg.release.adam200 import adam200
 from ssnm.coseg.release.model import ReleaseSpatial
 from ssnm.coseg.sampler import GroupDraw, GroupDrawer, Slot
@@ -143,16 +146,15 @@ def validation(size: int) -> tuple[Work, Work]:
     pool = ImagePool([ProceduralSource(num_images=200, seed=1)])
     validator = Validator.make(pool, size, 5, 8, 0, 1, torch.device("cpu"), pictures=0)
     backbone = Backbone("mobilenetv2_035")
-    model = SSNM(backbone, 12, 32, SpatialModulator(), {}).eval()
+    model = SSNM(backbone, len(pool.labels), 32, SpatialModulator(), {}).eval()
     dataset = GroupDataset(pool, (size, size))
 
     def one_by_one() -> None:
         for draw in validator.ordinary:
             dataset[draw]
-        chunk = Validator.chunk_images
-        Validator.chunk_images = 5
+        validation_module.Predictor = partial(Predictor, chunk=5)
         validator(model)
-        Validator.chunk_images = chunk
+        validation_module.Predictor = Predictor
 
     return one_by_one, lambda: validator(model)
 

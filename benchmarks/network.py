@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ssnm.coseg.losses import CosegCriterion
 from ssnm.coseg.model import SSNM, SpatialModulator
 from ssnm.coseg.records import GroupBatch
-from ssnm.engine.loop import LoopOptions, TrainState, train_step
+from ssnm.engine.loop import LoopOptions, TrainState, make_scaler, train_step
 from ssnm.engine.nonfinite import FiniteGuard
 from ssnm.engine.runtime import set_determinism
 from ssnm.engine.schedule import Schedule
@@ -29,7 +29,7 @@ from ssnm.nn.backbones import Backbone, count_parameters
 
 MODELS = {"mobilenetv2_100": 128, "hrnet_w32": 512, "vgg16": 512}  # backbone -> D
 LABELS = 78
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def build(backbone: str) -> SSNM:
@@ -65,7 +65,7 @@ class Training:
         model = build(backbone).to(device, memory_format=torch.channels_last).train()
         weights = [{"params": list(model.parameters()), "base_lr": 1e-4, "lr": 1e-4}]
         optimizer = torch.optim.Adam(weights, fused=device.type == "cuda")
-        state = TrainState(model, optimizer, Schedule("constant", 1_000_000))
+        state = TrainState(model, optimizer, Schedule("constant", 1_000_000), scaler=make_scaler(precision, device))
         options = LoopOptions(steps=1_000_000, precision=precision)
         criterion = CosegCriterion(spa_reduction="mean")
         return cls(model, random_batch(groups, images, size, device), state, options, criterion)
@@ -124,7 +124,7 @@ def measure(
     repeats: int = 3,
     models: tuple[str, ...] = tuple(MODELS),
     compiled: tuple[bool, ...] = (False,),
-    precisions: tuple[str, ...] = tuple(PRECISIONS),
+    precisions: tuple[str, ...] = ("fp32", "bf16"),
 ) -> dict[str, Any]:
     """Rows per model, precision and mode (eager or compiled): seconds of a step (median, spread; the first one, which
     compiles) and of a forward pass, images/s, share of the spatial modulator, peak memory, the two floors and the

@@ -15,12 +15,13 @@ from typing import Any, Callable, Iterable, Iterator
 
 import torch
 from measuring import synchronise
-from network import MODELS, PRECISIONS, Training
+from network import MODELS, Training
 from torch import Tensor
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from ssnm.coseg.records import Modulation, SSNMOutput
+from ssnm.engine.loop import autocast
 from ssnm.engine.nonfinite import FiniteGuard
 from ssnm.nn.grouping import fold_groups, unfold_groups
 
@@ -82,7 +83,7 @@ def gradients_by_part(training: Training, clock: PartClock) -> None:
     model, batch = training.model, training.batch
     count, size = batch.images.shape[1], batch.images.shape[-2:]
     spatial, semantic = model.spatial, model.semantic
-    with torch.autocast(clock.device.type, torch.bfloat16, enabled=training.options.precision == "bf16"):
+    with autocast(clock.device, training.options.precision):
         cfms = clock.forward("backbone", model.backbone, fold_groups(batch.images))
         (phi,) = clock.forward("fusion", lambda *c: (model.fusion(c),), *cfms)
         mask, value, energy = clock.forward("spatial", lambda p: spatial(unfold_groups(p, count)), phi)
@@ -161,7 +162,7 @@ def host_call_rows(events: Iterable[Any], steps: int) -> list[dict[str, Any]]:
 
 def measure(
     device: str = "cpu", groups: int = 1, images: int = 5, size: int = 224, models: tuple[str, ...] = tuple(MODELS),
-    repeats: int = 2, warm_up: int = 1, steps: int = 2, precisions: tuple[str, ...] = tuple(PRECISIONS),
+    repeats: int = 2, warm_up: int = 1, steps: int = 2, precisions: tuple[str, ...] = ("fp32", "bf16"),
 ) -> dict[str, Any]:
     """`rows`: seconds of the cut step and the share of each part, per model and precision; `tables`: both passes of
     each part, operators and host calls of the first model, in the last precision."""

@@ -88,8 +88,15 @@ def _loader(args: argparse.Namespace) -> dict[str, Any]:
     return loader.measure(data, seconds=6.0, workers=workers)
 
 
+def _before_after(args: argparse.Namespace) -> dict[str, Any]:
+    import before_after
+
+    return before_after.measure()
+
+
 BENCHMARKS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "start_up": _start_up,
+    "before_after": _before_after,
     "solver": _solver,
     "network": _network,
     "profile": _profile,
@@ -106,7 +113,7 @@ def main(argv: list[str] | None = None) -> int:
                         help=f"some of: {', '.join(BENCHMARKS)}")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--models", nargs="+", metavar="NAME", help="of network, profile, inference: timm names")
-    parser.add_argument("--precisions", nargs="+", choices=("fp32", "bf16"), default=["fp32", "bf16"],
+    parser.add_argument("--precisions", nargs="+", choices=("fp32", "bf16", "fp16"), default=["fp32", "bf16"],
                         help="of network, profile; the last one is profiled in detail")
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=None,
                         help="network: also torch.compile; default: on CUDA only, compiling takes minutes on a CPU")

@@ -133,3 +133,13 @@ def test_a_benchmark_that_fails_does_not_stop_the_others(load, monkeypatch, tmp_
     said = capsys.readouterr().out
     assert "| 1.235 |  |" in said and "### more" in said and "failed: bad" in said
     assert json.loads(out.read_text())["results"] == [result]
+
+
+# What was made faster
+
+
+def test_what_was_made_faster_is_measured_beside_its_old_form(load):
+    result = load("before_after").measure(rounds=1, images=2000, size=64, backbones=(TINY,))
+    assert len(result["rows"]) == 7 and all(row["before_s"] > 0 and row["ratio"] > 0 for row in result["rows"])
+    before, after = (row["MB"] for row in result["tables"]["bytes of a batch, 4 x 5 images"])
+    assert before == pytest.approx(17 / 5 * after)

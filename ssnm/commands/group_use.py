@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     test_set = read_test_set("folder", find(args.data))
     if args.classes:
         test_set = select_classes(test_set, [c.strip() for c in args.classes.split(",")])
-    result = measure_group_use(segmenter.predictor, test_set, args.seed, args.group_size)
+    result = measure_group_use(segmenter.predictor, test_set, args.seed, args.group_size, segmenter.threshold)
     print(result.use.describe())
     area = measure_spatial_auc(segmenter.predictor, test_set, args.group_size)
     if not math.isnan(area):
@@ -50,6 +50,7 @@ def run(args: argparse.Namespace) -> int:
         **checkpoint_facts(segmenter),
         "seed": args.seed,
         "group_size": args.group_size,
+        "threshold": segmenter.threshold,
         "spatial_auc": None if math.isnan(area) else area,
         **result.use.to_dict(),
     }

@@ -98,6 +98,15 @@ def build_criterion(
     )
 
 
+def mask_rule(config: Config) -> float | str:
+    """What cuts the probabilities of a model trained by `config`: a number, or "mean+std".
+
+    It follows the loss. Eq. 13 as printed, and the release, weight positive pixels by their own share, so that the
+    probabilities lie far below one half on small objects and one half does not fit them.
+    """
+    return "mean+std" if getattr(config.loss, "weighting", "paper") == "paper" else 0.5
+
+
 def backbone_weights(config: Config) -> str:
     """The backbone's weights argument with a relative file resolved by the rule of data.root."""
     weights = config.model.backbone.weights
@@ -169,10 +178,11 @@ def build_validator(
     """Validation on held-out images; the groups depend on validation.seed alone. on_bad: told of unusable images."""
     v = config.validation
     size, group_size = config.data.size, config.data.group_size
-    return Validator.make(
+    validator = Validator.make(
         pool, size, group_size, v.groups, v.two_category_images, v.seed, device, v.pictures, on_bad, v.balance,
         v.foreign_groups,
     )
+    return replace(validator, rule=mask_rule(config))
 
 
 def build_further(config: Config, validator: Validator) -> Validator:

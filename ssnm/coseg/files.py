@@ -12,15 +12,13 @@ from ..config.loading import build_section, config_to_dict
 from ..engine.checkpoint import ModelFile
 from ..errors import CheckpointError
 from ..nn.weights import load_weights
-from .build import build_model
+from .build import build_model, mask_rule
 from .config import AnyModelConfig, Config, config_from_dict
 from .presence import PresenceRule
 
 if TYPE_CHECKING:
     from .model import SSNM
     from .release.model import SSNMRelease
-
-MEAN_STD = "mean+std"
 
 
 @dataclass(frozen=True)
@@ -43,13 +41,8 @@ class Inference:
 
 
 def inference_of(config: Config, labels: tuple[str, ...]) -> Inference:
-    """What a run of `config` writes into its checkpoints.
-
-    The rule of the mask follows the loss: Eq. 13 as printed weights positive pixels by their own share, so that its
-    probabilities lie far below one half on small objects and one half does not fit them.
-    """
-    as_printed = getattr(config.loss, "weighting", "paper") == "paper"  # the release weights so, too
-    return Inference(labels, getattr(config.model, "test_size", 0) or config.data.size, MEAN_STD if as_printed else 0.5)
+    """What a run of `config` writes into its checkpoints."""
+    return Inference(labels, getattr(config.model, "test_size", 0) or config.data.size, mask_rule(config))
 
 
 def model_file(config: Config, labels: tuple[str, ...], weights: dict, card: dict | None = None) -> ModelFile:

@@ -20,7 +20,6 @@ from ..visualize.panels import GroupPictures
 from .predict import Predictor
 from .testing import make_groups, png_maps
 
-RULE = "fixed:0.5"
 SHOWN = 8
 
 
@@ -57,8 +56,11 @@ def _contents(images: Sequence[TestImage]) -> dict[tuple[str, str], str]:
     }
 
 
-def measure_group_use(predictor: Predictor, test_set: TestSet, seed: int = 0, group_size: int = 5) -> GroupUseResult:
-    """Put every two-kind image with group_size - 1 others of each kind, chosen by `seed`, and compare its masks.
+def measure_group_use(
+    predictor: Predictor, test_set: TestSet, seed: int = 0, group_size: int = 5, rule: float | str = 0.5
+) -> GroupUseResult:
+    """Put every two-kind image with group_size - 1 others of each kind, chosen by `seed`, and compare its masks, cut by
+    `rule`: the model file's own (a number or "mean+std").
 
     Raises:
         DataError: no ground truth, or no image stands in two classes.
@@ -76,7 +78,7 @@ def measure_group_use(predictor: Predictor, test_set: TestSet, seed: int = 0, gr
     for case in cases:
         groups = [_group(rng, entry, members[entry.category], group_size) for entry in case]
         predictions = [predictor.predict([image.image for image in group]) for group in groups]
-        masks = [binarize(p.probability(0), RULE)[0] for p in predictions]
+        masks = [binarize(p.probability(0), rule)[0] for p in predictions]
         truths = [read_binary(entry.truth).object for entry in case]
         if not all(truth.any() for truth in truths):
             continue

@@ -31,8 +31,8 @@ class Validator:
 
     ordinary: groups of one category each, scored by J and P (release threshold, at training size, averaged over
     images) and by J at 0.5. contrasts: pairs of groups that share one two-category image (their first), for group
-    use at 0.5 (end of docs/evaluation.md); empty where no two categories have enough held-out images. foreign: groups
-    with one foreign image. further: (name, validator) of images of other sets. on_bad: told of the images that could
+    use, cut by `rule` (end of docs/evaluation.md); empty where no two categories have enough held-out images. foreign:
+    groups with one foreign image. further: (name, validator) of images of other sets. on_bad: told of the images that could
     not be used and were replaced.
     """
 
@@ -45,6 +45,7 @@ class Validator:
     on_bad: Callable[[Iterable[BadImage]], None] = lambda found: None
     foreign: Sequence[OutlierCase] = ()
     further: Sequence[tuple[str, "Validator"]] = ()
+    rule: float | str = 0.5
 
     @classmethod
     def make(
@@ -128,12 +129,11 @@ class Validator:
         half, _ = binarize(probability, HALF)
         return jaccard(mask, truth), jaccard(half, truth), precision(mask, truth)
 
-    @staticmethod
-    def _group_use(predictor: Predictor, pairs: list[tuple[Group, Group]]) -> dict[str, float]:
+    def _group_use(self, predictor: Predictor, pairs: list[tuple[Group, Group]]) -> dict[str, float]:
         predictions = _predictions(predictor, [group for pair in pairs for group in pair])
         records = []
         for pair in pairs:
-            masks = [binarize(next(predictions).probabilities[0], HALF)[0] for _ in pair]
+            masks = [binarize(next(predictions).probabilities[0], self.rule)[0] for _ in pair]
             truths = [group.masks[0].numpy() for group in pair]
             records.append(group_use_record("", "", "", *masks, *truths))
         if not records:

@@ -104,6 +104,14 @@ def test_a_network_that_ignores_its_group_never_uses_it(two_kind_set):
     assert result.use.share == 0 and all(record.d == 0 for record in result.use.records)
 
 
+def test_masks_are_cut_by_the_rule_of_the_model(two_kind_set):
+    """A network trained with Eq. 13 as printed gives objects less than one half."""
+    dim = FolderPredictor(lambda path: 0.1 + 0.3 * own(path))
+    assert measure_group_use(dim, two_kind_set).use.mean_own == 0
+    use = measure_group_use(dim, two_kind_set, rule="mean+std").use
+    assert use.share == use.mean_own == 1
+
+
 def test_groups_hold_the_image_first_and_others_of_its_class_by_seed(two_kind_set):
     first, again, other = FolderPredictor(own), FolderPredictor(own), FolderPredictor(own)
     measure_group_use(first, two_kind_set, seed=0, group_size=4)

@@ -175,7 +175,7 @@ def weights_file(tmp: str) -> None:
 
 
 def first_batch(run: Run) -> Any:
-    return next(iter(run.loader))
+    return next(iter(run.loader)).to("cpu")
 
 
 def categories_drawn(run: Run) -> list[str]:

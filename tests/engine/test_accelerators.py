@@ -11,6 +11,7 @@ from ssnm.coseg import build, spectral
 from ssnm.coseg.config import config_from_dict
 from ssnm.coseg.release import adam200
 from ssnm.engine import runtime
+from ssnm.engine.distributed import join
 from ssnm.engine.nonfinite import FiniteGuard
 from ssnm.errors import ConfigError
 
@@ -51,6 +52,21 @@ def test_a_named_cuda_device_becomes_the_current_one(monkeypatch):
     for name in ("cpu", "cuda", "cuda:1"):
         runtime.make_current(torch.device(name))
     assert current == [torch.device("cuda:1")]
+
+
+@pytest.mark.parametrize("asked", ["cuda", None])
+def test_each_process_of_torchrun_takes_its_own_cuda_device(monkeypatch, devices, asked):
+    """Training and test alike: both join by this."""
+    devices(cuda=2)
+    current, started = [], []
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda backend, timeout: started.append(backend))
+    monkeypatch.setattr(torch.distributed, "new_group", lambda backend, timeout: backend)
+    for name, value in {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    processes, device = join(asked)
+    assert (processes.rank, processes.world, processes.control, device) == (1, 2, "gloo", "cuda:1")
+    assert current == [1] and started == ["nccl"]
 
 
 @pytest.mark.parametrize("precision, own, said", [("bf16", False, True), ("bf16", True, False), ("fp32", False, False)])
