@@ -32,8 +32,8 @@ class Validator:
     ordinary: groups of one category each, scored by J and P (release threshold, at training size, averaged over
     images) and by J at 0.5. contrasts: pairs of groups that share one two-category image (their first), for group
     use, cut by `rule` (end of docs/evaluation.md); empty where no two categories have enough held-out images. foreign:
-    groups with one foreign image. further: (name, validator) of images of other sets. on_bad: told of the images that could
-    not be used and were replaced.
+    groups with one foreign image. further: (name, validator) of images of other sets. on_bad: told of the images that
+    could not be used and were replaced.
     """
 
     pool: ImagePool

@@ -1,7 +1,6 @@
 """Validation on held-out training groups."""
 
 from dataclasses import replace
-
 from functools import partial
 
 import numpy as np
