@@ -243,4 +243,7 @@ def _describe(config: Config, training, held_out) -> list[str]:
     trained = spatial is not None and spatial.trains_maps and getattr(config.loss, "spa", 0)
     if spatial is not None and spatial.enabled and spatial.maps == "fused" and not trained:
         lines.append("l_spa trains nothing: the fusion layers get no gradient and stay as initialised")
+    large = {c for c, ids in training.members.items() if len(ids) >= config.data.group_size}
+    if config.data.mix.real and not any(set(pair) <= large for pair in training.pairs):
+        lines.append("data.mix.real has no effect: no image shows two categories of which there are enough images")
     return lines
