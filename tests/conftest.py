@@ -32,6 +32,15 @@ torch.set_num_threads(1)  # small networks: threads cost more than they give, al
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """The whole suite runs in two processes where pytest-xdist is installed, a file in one of them; `-n 0`: in one."""
+    whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    in_process = hasattr(config, "workerinput") or not config.pluginmanager.hasplugin("xdist")
+    if whole and not in_process and config.option.numprocesses is None:
+        config.option.numprocesses, config.option.dist = 2, "loadfile"
+
+
 @pytest.fixture(params=DEVICES)
 def device(request) -> torch.device:
     """The CPU, and the accelerator where there is one."""
