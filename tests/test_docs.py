@@ -115,7 +115,7 @@ def test_the_python_of_the_readme_runs(workplace):
 
 
 NAMED_PATH = re.compile(r"(?<![\w./<-])((?:ssnm|tests|docs|configs|scripts|benchmarks|notebooks|\.ci)/[\w./-]*\w/?)")
-NAMED_MODULE = re.compile(r"(?<![\w./@-])ssnm(?:\.[A-Za-z_]\w*)+(?![\w/-])")
+NAMED_MODULE = re.compile(r"(?<![\w./@-])ssnm(?!\.(?:py|pt2)\b)(?:\.[A-Za-z_]\w*)+(?![\w/-])")
 PLACEHOLDERS = ("configs/my", "notebooks/NAME", "configs/osmn_")
 
 
