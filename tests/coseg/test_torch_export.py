@@ -12,8 +12,8 @@ def test_an_exported_network_takes_any_number_of_images(tiny_model, tmp_path):
     groups = torch.export.Dim("groups", min=2, max=64)
     example = torch.rand(2, 5, 3, 64, 64)
     program = torch.export.export(model, (example,), dynamic_shapes={"images": {0: groups, 1: images}})
-    torch.export.save(program, tmp_path / "ssnm.pt2")
-    loaded = torch.export.load(tmp_path / "ssnm.pt2").module()
+    torch.export.save(program, tmp_path / "network.pt2")
+    loaded = torch.export.load(tmp_path / "network.pt2").module()
     for shape in ((2, 2), (3, 7), (2, 64)):
         group = torch.rand(*shape, 3, 64, 64)
         given, wanted = loaded(group), model(group)
