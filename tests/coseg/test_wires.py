@@ -65,6 +65,7 @@ class Run:
     folder: Any
     deterministic: bool
     validated: nn.Module  # what the run hands to its validator
+    further: list
 
     @property
     def model(self) -> nn.Module:
@@ -125,7 +126,7 @@ def start(tmp_path_factory):
             patch.setattr(module, name, lambda *a, **k: kept.setdefault(key, make(*a, **k)))
 
         def validate(self, model: nn.Module, picture: Any = None) -> dict[str, float]:
-            kept["validated"] = model
+            kept["validated"], kept["further"] = model, list(self.further)
             return {"J": 1.0}
 
         folder = tmp_path_factory.mktemp("run")
@@ -226,6 +227,7 @@ TABLE: dict[str, Row] = {
     "loss.dice": Row(1, lambda r: "dice" in r.terms(), True),
     "loss.weighting": Row("balanced", lambda r: r.criterion.weighting, "balanced"),
     "loss.spa_reduction": Row("mean", lambda r: r.criterion.spa_reduction, "mean"),
+    "loss.sem_image": Row(1, lambda r: "sem_image" in r.terms(), True),
     "loss.teacher": Row(1, lambda r: r.criterion.weights["teacher"], 1, {"data.teacher": "TEACHER"}),
     "loss.teacher_on": Row("agreeing", lambda r: r.criterion.teacher_on, "agreeing"),
     "loss.exchange": Row(1, lambda r: "exchange" in r.terms(), True),
@@ -284,6 +286,11 @@ TABLE: dict[str, Row] = {
     "validation.every": Row(3, lambda r: r.options.evaluate_every, 3),
     "validation.groups": Row(3, lambda r: len(r.validator.ordinary), 3),
     "validation.two_category_images": Row(1, lambda r: len(r.validator.contrasts), 1),
+    "validation.balance": Row("size", lambda r: [d.category for d in r.validator.ordinary], None,
+                              {"validation.groups": 12}),
+    "validation.foreign_groups": Row(2, lambda r: len(r.validator.foreign), 2),
+    "validation.sources": Row([{"type": "procedural", "num_images": 30, "seed": 4, "name": "others"}],
+                              lambda r: [name for name, _ in r.further], ["others"]),
     "validation.pictures": Row(3, lambda r: r.validator.pictures, 3),
     "validation.seed": Row(5, lambda r: [d.slots for d in r.validator.ordinary]),
 }

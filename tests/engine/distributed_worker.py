@@ -19,6 +19,7 @@ import torch
 from ssnm.coseg import build as factory
 from ssnm.coseg import train as runs
 from ssnm.coseg.config import config_from_dict
+from ssnm.coseg.validation import Validator
 from ssnm.data.records import BadImage
 from ssnm.engine.distributed import Processes, join, leave
 from ssnm.engine.runs import find_resume
@@ -111,7 +112,7 @@ def failure_of_the_validation(processes: Processes) -> None:
     def fail(*arguments):
         raise RuntimeError(f"the validation of rank {processes.rank} burns")
 
-    factory.build_validator = lambda *arguments: fail
+    Validator.__call__ = fail
 
 
 def spoilt_batch_of_rank_one(processes: Processes) -> None:

@@ -209,7 +209,7 @@ def test_second_moments_stay_in_float32_under_autocast(tiny_model, monkeypatch):
     monkeypatch.setattr(ssnm_module, "second_order_matrix", lambda *a: seen.append(whole(*a)) or seen[-1])
     with torch.autocast("cpu", torch.bfloat16):
         tiny_model()(batch_on("cpu").images)
-    assert [matrix.dtype for matrix in seen] == [torch.float32] * 2  # of the images, of the groups
+    assert len(seen) >= 2 and {matrix.dtype for matrix in seen} == {torch.float32}  # of the images, of the groups
 
 
 def test_an_average_leaves_the_trained_weights_alone(tiny_model):
