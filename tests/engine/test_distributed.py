@@ -55,6 +55,7 @@ def rows(runs: Path, name: str) -> list[dict]:
 # The same run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "one, other",
     [("one", "two"), ("one", "two_accumulating"), ("release_one", "release_two"), ("one", "resumed"), ("one", "grown")],
@@ -68,11 +69,13 @@ def test_two_processes_train_to_the_weights_of_one(runs, status, one, other):
     assert largest_difference(first["ema"], second["ema"]) < 1e-5
 
 
+@pytest.mark.slow
 def test_the_saved_weights_have_no_prefix(runs, status):
     model = factory.build_model(config_from_dict(last(runs, "two")["config"], "x").model, 12, "none")
     assert last(runs, "two")["model"].keys() == model.state_dict().keys()
 
 
+@pytest.mark.slow
 def test_the_log_says_what_one_process_would_and_is_written_once(runs, status):
     one, two = rows(runs, "one"), rows(runs, "two")
     assert [r["step"] for r in two] == [r["step"] for r in one] == [2, 3, 4]
@@ -87,16 +90,19 @@ def test_a_signal_to_one_process_stops_all_after_the_same_step(status):
     assert status["stopped"] == [0, 0] and status["stopped_at"] == {"resumed": 3, "grown": 3}
 
 
+@pytest.mark.slow
 def test_a_process_that_fails_ends_the_others_with_an_error(runs, status):
     assert status["failing"] == [1, 1]  # and not -14, the alarm that ends a hang
     assert "the disk of rank 1 burns" in (runs / "failing.1.txt").read_text()
 
 
+@pytest.mark.slow
 def test_a_validation_that_fails_ends_those_who_wait_for_it(runs, status):
     assert status["failing_validation"] == [1, 1]
     assert "the validation of rank 0 burns" in (runs / "failing_validation.0.txt").read_text()
 
 
+@pytest.mark.slow
 def test_bad_images_of_every_process_are_said_once_listed_and_counted(runs, status):
     assert status["bad_images"] == [0, 0]
     said = [(runs / f"bad_images.{rank}.txt").read_text() for rank in (0, 1)]
@@ -106,12 +112,14 @@ def test_bad_images_of_every_process_are_said_once_listed_and_counted(runs, stat
     assert len((runs / "bad_images" / "bad_images.jsonl").read_text().splitlines()) == 2
 
 
+@pytest.mark.slow
 def test_the_limit_of_bad_images_is_that_of_all_processes_together(runs, status):
     assert status["too_many_bad"] == [1, 1]
     for rank in (0, 1):
         assert "2 bad images, data.max_bad_images allows 1" in (runs / f"too_many_bad.{rank}.txt").read_text()
 
 
+@pytest.mark.slow
 def test_a_non_finite_loss_of_one_process_stops_all_and_is_told_by_the_one(runs, status):
     assert status["spoilt"] == [1, 1]
     assert "the loss of another process is not finite" in (runs / "spoilt.0.txt").read_text()

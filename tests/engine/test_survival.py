@@ -69,6 +69,7 @@ def largest_difference(one: dict, other: dict) -> float:
 # Kills
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked: POSIX only")
 def test_killed_runs_end_bit_identical_to_an_undisturbed_one():
     command = [sys.executable, ROOT / "scripts" / "kill_and_resume.py", "--kills", "4", "--steps", "6", "--seed", "5"]
@@ -274,6 +275,7 @@ def test_synchronised_batch_norm_is_refused_on_the_cpu_and_keeps_the_keys(tmp_pa
     assert any(isinstance(m, nn.SyncBatchNorm) for m in converted.modules())
 
 
+@pytest.mark.slow
 def test_a_compiled_network_trains_to_the_same_weights_under_the_same_keys(tmp_path, plain, monkeypatch):
     """Captured and differentiated as for every backend, run by PyTorch's own kernels: needs no C++ compiler."""
     compiled, whole = [], torch.compile

@@ -88,7 +88,7 @@ def unclear(model) -> Case:
     return both(patches(), oracle.random_weights(), model)
 
 
-@pytest.mark.parametrize("name", ["clear", "unclear"])
+@pytest.mark.parametrize("name", ["clear", pytest.param("unclear", marks=pytest.mark.slow)])
 def test_outputs_agree_with_the_transcription(name, request):
     case = request.getfixturevalue(name)
     probability, modulation, expected = case.output.mask_logits[0].sigmoid(), case.output.modulation, case.expected
