@@ -1,6 +1,7 @@
 """The table of methods, and how a config or a model file finds its own.
 
-A method is a folder of this package and one line here. What the folder offers, by module:
+A method is a folder of this package and one line here. What the folder offers, by module (DeepCO3, which is fitted to
+each group, has a config alone):
 
     config     config_from_dict(mapping, where) -> the method's config
     segmenter  load(file, path, device) -> what `ssnm.from_pretrained` gives
@@ -11,6 +12,7 @@ A method is a folder of this package and one line here. What the folder offers, 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Sequence
@@ -29,7 +31,11 @@ def part(method: str, module: str, where: str = "") -> ModuleType:
     """
     if method not in METHODS:
         raise ConfigError(f"{where + ': ' if where else ''}method must be one of {', '.join(METHODS)}, got '{method}'")
-    return importlib.import_module(f".{METHODS[method]}.{module}", __package__)
+    name = f"{__package__}.{METHODS[method]}.{module}"
+    if importlib.util.find_spec(name) is None:
+        raise ConfigError(f"{where + ': ' if where else ''}method {method} has no {module}; deepco3 is fitted to each "
+                          "group of images: ssnm instances, or ssnm test with its config")  # fmt: skip
+    return importlib.import_module(name)
 
 
 def config_of(mapping: dict, where: str = "config") -> Any:

@@ -133,3 +133,9 @@ def test_segment_takes_a_single_image(photos, checkpoint, tmp_path, capsys):
 def test_the_scripts_of_a_checkout_are_the_commands():
     done = subprocess.run([sys.executable, str(ROOT / "test.py"), "--help"], capture_output=True, text=True, check=True)
     assert "usage: ssnm test" in done.stdout
+
+
+def test_training_a_method_that_is_fitted_per_group_is_one_line(capsys):
+    assert main(["train", str(ROOT / "configs" / "deepco3_small.yaml")]) == 2
+    error = capsys.readouterr().err
+    assert "method deepco3 has no train" in error and error.count("\n") == 1

@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("frames", type=Path, metavar="FRAMES", help="a folder of images, or a video file")
     parser.add_argument("--mask", type=Path, required=True, metavar="FIRST", help="mask, or a folder of them")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where masks and overlays go")
-    parser.add_argument("--checkpoint", default="video", metavar="FILE", help="a model (default: the shipped one)")
+    parser.add_argument("--checkpoint", default="video", metavar="FILE", help="a model of method osmn")
     parser.add_argument("--finetune", type=int, default=0, metavar="K", help="K steps on the first frame, per object")
     parser.add_argument("--size", type=int, nargs=2, metavar=("W", "H"), help="of the network's input")
     parser.add_argument("--save-probabilities", action="store_true", help="also write probabilities/FRAME.npz")

@@ -64,7 +64,7 @@ class SpatialModulator(nn.Module):
     the clustering energy s^T G s carries the gradient to the descriptors (l_spa, Eq. 9).
 
     Args:
-        orientation: a key of `ops.orientation.ORIENTATIONS`; the sign of an eigenvector is arbitrary.
+        orientation: a key of `ssnm.coseg.orientation.ORIENTATIONS`; the sign of an eigenvector is arbitrary.
         scale: "unit" (||s|| = 1 over the group, as printed) or "rms" (times sqrt(M): entries of order 1
             whatever the group size).
         maps: what is clustered: "fused" (the paper) or "coarsest", the backbone's coarsest maps as they are.

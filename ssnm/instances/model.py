@@ -1,4 +1,4 @@
-"""The co-saliency network of a group: trunk, score map, up-sampled co-saliency (section 3 of the specification).
+"""The co-saliency network of a group: trunk, score map, up-sampled co-saliency (docs/deepco3.md).
 
     images (B, 3, H, W) -> features (B, C, h, w) -> score map Z (B, 1, h, w) -> logits (B, 1, H, W)
 

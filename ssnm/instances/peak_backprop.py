@@ -2,7 +2,7 @@
 
 A one at the peak is handed down layer by layer. A convolution shares what a cell got among its inputs in proportion
 to what each one contributed through positive weights; everything else routes. No step makes or loses mass, so the
-response of a peak is >= 0 and sums to one (section 6 of the specification: the code's own rule, layer by layer).
+response of a peak is >= 0 and sums to one (the authors' own rule, layer by layer: docs/deepco3.md).
 
     K peaks of one image, handled as one batch    x  (1, C, h, w) what the layer saw
     received (K, D, h', w') by its output         returned (K, C, h, w) to its input

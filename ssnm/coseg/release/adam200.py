@@ -1,4 +1,4 @@
-"""The release's spatial solver: 200 Adam steps on a penalised Rayleigh quotient (specification of the release).
+"""The release's spatial solver: 200 Adam steps on a penalised Rayleigh quotient (docs/release.md).
 
 Kept for checkpoints of the authors' release, whose weights were trained behind it. It often stops far from
 the eigenvector, so the exact solver of `ssnm.coseg.spectral` does not stand in for it in a parity test.
