@@ -447,11 +447,14 @@ def test_compile_and_synchronised_norm_are_asked_for(start, monkeypatch):
         start(**{"train.sync_batch_norm": True})
 
 
-def test_every_further_source_is_evaluated_by_its_name(tmp_path):
+def test_every_further_source_is_evaluated_by_its_name(tmp_path, monkeypatch):
+    seen, validate = [], Validator.__call__
+    monkeypatch.setattr(Validator, "__call__", lambda self, model, *a: seen.append(model) or validate(self, model, *a))
     mapping = mapping_with({"evaluate.sources": [{"type": "procedural", "num_images": 60, "seed": 1, "name": "others"}],
                             "train.steps": 1})  # fmt: skip
     result = runs.train_run(config_of(mapping), tmp_path, torch.device("cpu"), say=lambda line: None)
     assert set(result.further) == {"others"} and result.further["others"]["J"] != result.scores["J"]
+    assert len(seen) == 2 and seen[0] is seen[1]  # the average, as in every validation
 
 
 def test_workers_leave_signals_to_their_parent(start):
