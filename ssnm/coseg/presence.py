@@ -8,13 +8,13 @@ them into a probability. N images in a group, L co-categories.
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Callable
 
 import numpy as np
-import torch
-from torch import Tensor
 
+Array = Any  # torch.Tensor or numpy.ndarray: one definition for both, of what both can do
 PEAK_SHARE = 0.01  # of the image's pixels: the mean over so many of the surest ones is less noisy than a maximum
 EDGE = 1e-4  # probabilities are kept so far from 0 and 1 before their log-odds are taken
 SURE = 30.0  # log-odds beyond which a probability is 0 or 1 in float64 for all that matters
@@ -55,24 +55,24 @@ def peaks(probabilities: np.ndarray) -> np.ndarray:
     return np.partition(flat, -count, axis=1)[:, -count:].mean(1)
 
 
-def agreement(category_logits: Tensor) -> Tensor:
+def agreement(category_logits: Array) -> Array:
     """How alike each image is to the others of its group, (N, L) logits of every image alone -> (N,) in [0, 1].
 
     The mean Bhattacharyya coefficient of its category probabilities, scaled to sum to 1, and those of each other image.
     Categories need not be right: two images of a kind that training did not have are alike in what they resemble.
     A group of one agrees with itself.
     """
-    probability = category_logits.float().sigmoid()
-    root = (probability / probability.sum(-1, keepdim=True).clamp(min=1e-12)).sqrt()
+    probability = 1 / (1 + math.e ** -category_logits.clip(-SURE, SURE))
+    root = (probability / probability.sum(-1)[:, None].clip(1e-12)) ** 0.5
     alike = root @ root.T
     count = len(alike)
     return alike.diagonal() if count == 1 else (alike.sum(1) - alike.diagonal()) / (count - 1)
 
 
-def shares(agreement: Tensor) -> Tensor:
+def shares(agreement: Array) -> Array:
     """Each image's share in the group's statistics, (N,) -> (1, N), the largest 1: the square of its agreement, and a
     little, so that no image is left out altogether."""
-    return (agreement / agreement.max().clamp(min=1e-12)).square()[None] + 0.02
+    return (agreement / agreement.max().clip(1e-12))[None] ** 2 + 0.02
 
 
 def features(peaks: np.ndarray, agreement: np.ndarray) -> np.ndarray:
@@ -115,7 +115,6 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-np.clip(x, -SURE, SURE)))
 
 
-@torch.inference_mode()
-def agreement_of_codes(semantic: torch.nn.Module, indicators: Tensor) -> Tensor:
+def agreement_of_codes(semantic: Callable[[Array], tuple[Array, Array]], indicators: Array) -> Array:
     """`agreement` of a group's indicators (N, d), each image seen as a group of one."""
     return agreement(semantic(indicators[:, None])[1])

@@ -1,12 +1,18 @@
-"""Second-order pooling: the channel-by-channel moments of a set of positions (Figure 4 of the paper)."""
+"""Second-order pooling: the channel-by-channel moments of a set of positions (Figure 4 of the paper).
 
-import torch
-from torch import Tensor
+One definition for torch and for numpy: only what arrays of both can do is used.
+"""
+
+from __future__ import annotations
+
+from typing import Any
 
 from ..errors import ConfigError
 
+Array = Any  # torch.Tensor or numpy.ndarray; what comes back is of the same kind
 
-def second_order_matrix(features: Tensor, centred: bool = False, weights: Tensor | None = None) -> Tensor:
+
+def second_order_matrix(features: Array, centred: bool = False, weights: Array | None = None) -> Array:
     """Z Z^T / P, the second-order matrix of P positions; with weights Z diag(w) Z^T / sum(w).
 
     Args:
@@ -23,23 +29,21 @@ def second_order_matrix(features: Tensor, centred: bool = False, weights: Tensor
         ConfigError: `centred` with a single position, whose covariance is zero whatever the features.
     """
     positions = features.shape[-1]
-    if weights is None:
-        weights = features.new_ones(1, positions)
-    shares = (weights / weights.sum(-1, keepdim=True))[:, None].to(features.dtype)  # (B, 1, P)
+    shares = 1 / positions if weights is None else (weights / weights.sum(-1)[:, None])[:, None]  # (B, 1, P)
     if centred:
         if positions < 2:
             raise ConfigError(
                 "centred second-order pooling needs at least 2 positions, got 1 (a group of one image); "
                 "set model.semantic.centred to false"
             )
-        features = features - (features * shares).sum(dim=-1, keepdim=True)
-    return features * shares @ features.transpose(-1, -2)
+        features = features - (features * shares).sum(-1)[..., None]
+    return features * shares @ features.swapaxes(-1, -2)
 
 
-def signed_sqrt(matrix: Tensor, eps: float = 1e-6) -> Tensor:
+def signed_sqrt(matrix: Array, eps: float = 1e-6) -> Array:
     """sign(x) * sqrt(|x|) per entry, with a finite gradient at 0: brings second moments back to the
     scale of the features (Lin et al., "Bilinear CNN models", ICCV 2015, section 3.1).
 
     Any shape; `eps` is added below the root and its root subtracted, so 0 stays 0.
     """
-    return torch.sign(matrix) * (torch.sqrt(matrix.abs() + eps) - eps**0.5)
+    return (2 * (matrix >= 0) - 1) * ((abs(matrix) + eps) ** 0.5 - eps**0.5)
