@@ -10,6 +10,7 @@ import difflib
 import math
 import types
 import typing
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -178,6 +179,25 @@ def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
             lists = isinstance(before, list) or isinstance(after, list)
             found.append(f"{prefix}{key}" + ("" if lists else f" {before} -> {after}"))
     return found
+
+
+
+def check_resumable(saved: dict[str, Any], config: Any, parse: Callable[[dict, str], Any], path: Path) -> str:
+    """One line about going on with `config` from the training checkpoint `saved`: where, and what differs from then.
+
+    parse: the method's config_from_dict, which gives keys that are younger than the checkpoint their defaults.
+
+    Raises:
+        ConfigError: the checkpoint is of another method or holds another model.
+    """
+    if saved["method"] != config.method:
+        raise ConfigError(f"{path} is of method {saved['method']}, this config of {config.method}")
+    before = parse(saved["config"], str(path))
+    if before.model != config.model:
+        raise ConfigError(f"{path} holds another model than this config; use the config.yaml of its run folder")
+    changed = differences(config_to_dict(before), config_to_dict(config))
+    line = f"resumed from {path} at step {saved['step']}"
+    return line + (f"; changed since: {', '.join(changed)}" if changed else "")
 
 
 def _plain(value: Any) -> Any:

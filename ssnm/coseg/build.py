@@ -23,8 +23,8 @@ from ..data.store import StoreSource
 from ..data.teacher import Taught, TeacherMaps
 from ..data.voc import VOC_CLASSES
 from ..engine.distributed import Processes
+from ..engine.runs import adam
 from ..engine.runtime import CPU, step_loader
-from ..engine.schedule import Schedule
 from ..errors import ConfigError
 from ..files.places import find
 from ..naming import canonical_category
@@ -198,10 +198,7 @@ def build_further(config: Config, validator: Validator) -> Validator:
 
 
 def build_optimizer(model: SSNM | SSNMRelease, config: TrainConfig) -> torch.optim.Optimizer:
-    """Adam (AdamW where there is decoupled weight decay) with the backbone's rate scaled; without frozen parameters.
-
-    On CUDA the fused kernel: the same update in one launch.
-    """
+    """Adam with the backbone's rate scaled; without frozen parameters."""
     groups = []
     for name, parameters, scale in (
         ("backbone", model.backbone.parameters(), config.backbone_lr_scale),
@@ -209,17 +206,8 @@ def build_optimizer(model: SSNM | SSNMRelease, config: TrainConfig) -> torch.opt
     ):
         trained = [p for p in parameters if p.requires_grad]
         if trained:
-            lr = config.lr * scale
-            groups.append({"params": trained, "name": name, "lr": lr, "base_lr": lr})
-    decoupled = config.weight_decay and config.weight_decay_type == "decoupled"
-    cls = torch.optim.AdamW if decoupled else torch.optim.Adam
-    fused = next(model.parameters()).is_cuda
-    return cls(groups, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=fused)
-
-
-def build_schedule(config: TrainConfig) -> Schedule:
-    s = config.schedule
-    return Schedule(s.name, config.steps, s.every, s.warmup, s.reset_every)
+            groups.append({"params": trained, "name": name, "lr": config.lr * scale})
+    return adam(groups, config, model)
 
 
 def untrained_parameters(model: nn.Module, config: Config, num_categories: int) -> list[str]:

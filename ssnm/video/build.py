@@ -12,8 +12,8 @@ from ..config.loading import build_section, config_to_dict
 from ..data.augment import Augmentation
 from ..engine.checkpoint import ModelFile
 from ..engine.distributed import Processes
+from ..engine.runs import adam
 from ..engine.runtime import CPU, step_loader
-from ..engine.schedule import Schedule
 from ..files.places import find
 from ..nn.backbones import Backbone, load_backbone_weights
 from ..nn.pixels import PixelNormalisation
@@ -154,7 +154,7 @@ def build_criterion(config: Config, processes: Processes = Processes()) -> Video
 
 
 def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """Adam (AdamW where there is decoupled weight decay); frozen parameters are left out.
+    """Adam; frozen parameters are left out.
 
     Coupled weight decay of d is the gradient of d / 2 * |w|^2, which the original adds to its loss. The backbone's rate
     is scaled by backbone_lr_scale; of osvos that is the two VGG16 up to conv5_3, fc6 and fc7.
@@ -166,16 +166,9 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimi
             pretrained = name.startswith(("trunk.", "visual.vgg.", "backbone.", "visual_backbone."))
             decays = not config.decay_convolutions_only or id(parameter) in convolutions
             groups.setdefault((pretrained, decays), []).append(parameter)
-    options = []
-    for (pretrained, decays), parameters in groups.items():
-        lr = config.lr * (config.backbone_lr_scale if pretrained else 1.0)
-        decay = config.weight_decay if decays else 0.0
-        options.append({"params": parameters, "lr": lr, "base_lr": lr, "weight_decay": decay})
-    decoupled = config.weight_decay and config.weight_decay_type == "decoupled"
-    cls = torch.optim.AdamW if decoupled else torch.optim.Adam
-    return cls(options, lr=config.lr, betas=config.betas, fused=next(model.parameters()).is_cuda)
-
-
-def build_schedule(config: TrainConfig) -> Schedule:
-    s = config.schedule
-    return Schedule(s.name, config.steps, s.every, s.warmup, s.reset_every)
+    options = [
+        {"params": parameters, "lr": config.lr * (config.backbone_lr_scale if pretrained else 1.0),
+         "weight_decay": config.weight_decay if decays else 0.0}
+        for (pretrained, decays), parameters in groups.items()
+    ]  # fmt: skip
+    return adam(options, config, model)

@@ -61,7 +61,7 @@ def run(config, tmp_path_factory):
 def test_a_run_scores_held_out_videos_beside_its_baselines(run):
     summary = json.loads((run / "summary.json").read_text())
     assert summary["finished"] and set(summary["scores"]) == {"J"}
-    assert set(summary["compared"]) == {"first mask copied", "visual modulator off", "spatial modulator off"}
+    assert set(summary["further"]) == {"first mask copied", "visual modulator off", "spatial modulator off"}
     assert (run / "pictures" / "step_000004.png").is_file()
     rows = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert {"loss/cross_entropy", "loss/dice", "loss/total"} <= set(rows[0])

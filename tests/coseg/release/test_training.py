@@ -26,6 +26,7 @@ from ssnm.data.coco import CocoSegSource
 from ssnm.data.coco_index import write_index
 from ssnm.data.coco_seg import build_index
 from ssnm.engine.loop import LoopOptions, TrainState, train
+from ssnm.engine.runs import build_schedule
 from ssnm.engine.schedule import Schedule
 from ssnm.errors import ConfigError
 from ssnm.methods import load_config
@@ -107,7 +108,7 @@ def release_train(**changes) -> TrainConfig:
 
 def run_line(config: TrainConfig, stop: int, resume: dict | None = None) -> TrainState:
     model = Line()
-    state = TrainState(model, factory.build_optimizer(model, config), factory.build_schedule(config))
+    state = TrainState(model, factory.build_optimizer(model, config), build_schedule(config))
     if resume is not None:
         state.load_state_dict(resume)
     train(
