@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Callable, Iterator, Sequence
+from typing import Sequence
 
 import numpy as np
 from PIL import Image
@@ -12,6 +12,7 @@ from PIL import Image
 from ..errors import ConfigError, DataError
 from ..files.atomic import image_bytes, mask_png, write_atomically
 from ..files.given import name_of, read_given
+from ..files.lazy import LazyList
 from ..files.listing import list_images
 from ..metrics import binarize, jaccard
 from ..naming import natural_key
@@ -20,26 +21,6 @@ from ..visualize.panels import GroupPictures, group_panel
 from .predict import GroupPrediction, ImageLike
 
 KINDS = ("masks", "probabilities", "overlays")  # the folders of a saved result
-
-
-class LazyMaps(Sequence):
-    """A list whose entries are made when asked for: a thousand 12-megapixel maps need the memory of one."""
-
-    def __init__(self, make: Callable[[int], np.ndarray], count: int) -> None:
-        self._make, self._count = make, count
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __getitem__(self, index):
-        if isinstance(index, slice):
-            return [self._make(i) for i in range(*index.indices(self._count))]
-        if not -self._count <= index < self._count:
-            raise IndexError(f"image {index} of a group of {self._count}")
-        return self._make(index % self._count)
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        return (self._make(i) for i in range(self._count))
 
 
 class Segmentation:
@@ -70,8 +51,8 @@ class Segmentation:
         self._rule = f"fixed:{threshold}" if isinstance(threshold, (int, float)) else threshold
         binarize(np.zeros((1, 1)), self._rule)  # a wrong threshold is an error here, not at the first mask
         self.names = [name_of(image, i) for i, image in enumerate(images)]
-        self.probabilities: Sequence[np.ndarray] = LazyMaps(prediction.probability, len(prediction))
-        self.masks: Sequence[np.ndarray] = LazyMaps(self._mask, len(prediction))
+        self.probabilities: Sequence[np.ndarray] = LazyList(prediction.probability, len(prediction))
+        self.masks: Sequence[np.ndarray] = LazyList(self._mask, len(prediction))
         self.spatial_masks = prediction.spatial_masks
         shares = prediction.category_probabilities
         order = [] if shares is None else np.argsort(-shares, kind="stable")

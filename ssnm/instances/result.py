@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,9 @@ from PIL import Image
 from ..data.coco_results import instance_records
 from ..errors import DataError
 from ..files.atomic import image_bytes, write_atomically
-from ..visualize.instances import instances_overlay, palette_png
+from ..files.ids import ids_png
+from ..files.lazy import LazyList
+from ..visualize.instances import instances_overlay
 from .photos import Photo, bounded, enlarged, reduced
 from .prior import PriorRecord
 
@@ -27,26 +29,6 @@ class Found:
 
     masks: np.ndarray
     scores: np.ndarray
-
-
-class MaskList(Sequence):
-    """Per image (k, H, W) bool at the image's own size, made on access: many large images need the memory of one."""
-
-    def __init__(self, make: Callable[[int], np.ndarray], count: int) -> None:
-        self._make, self._count = make, count
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __getitem__(self, index):
-        if isinstance(index, slice):
-            return [self._make(i) for i in range(*index.indices(self._count))]
-        if not -self._count <= index < self._count:
-            raise IndexError(f"image {index} of a group of {self._count}")
-        return self._make(index % self._count)
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        return (self._make(i) for i in range(self._count))
 
 
 class Discovery:
@@ -66,7 +48,7 @@ class Discovery:
         self._photos, self._found = list(photos), list(found)
         self.names = [photo.name for photo in photos]
         self.scores = [one.scores for one in found]
-        self.masks: Sequence[np.ndarray] = MaskList(self._masks, len(photos))
+        self.masks: Sequence[np.ndarray] = LazyList(self._masks, len(photos))
         self.prior, self.card = prior, {**card, "prior": prior.name, "prior trained": prior.trained}
 
     def __len__(self) -> int:
@@ -100,7 +82,7 @@ class Discovery:
         for index, photo in enumerate(self._photos):
             masks = self.masks[index]
             records += instance_records(ids[index], masks, self.scores[index], file_name=photo.name)
-            write_atomically(folder / "masks" / f"{photo.stem}.png", palette_png(index_image(masks)))
+            write_atomically(folder / "masks" / f"{photo.stem}.png", ids_png(index_image(masks)))
             overlay = image_bytes(np.asarray(self.overlay(index)), "JPEG", quality=90)
             write_atomically(folder / "overlays" / f"{photo.stem}.jpg", overlay)
         listed = [

@@ -15,9 +15,9 @@ from ..data.instance_sets import InstanceGroup
 from ..errors import DataError, MissingFileError
 from ..files.atomic import write_atomically
 from ..files.components import component_masks
+from ..files.ids import ids_png
 from ..metrics.instances import GroupScores, InstanceScores, score_group
 from ..metrics.mask_ap import overlap_matrix
-from ..visualize.instances import palette_png
 from .config import Config
 from .discovery import BORDER, Finding, Group, Progress, find, seeded_network
 from .photos import Photo, enlarged, read_photos
@@ -121,7 +121,7 @@ def _scored(
     """Score a group, and write its true masks beside what was found."""
     truths = [group.truth(i) for i in range(len(group))]
     for photo, truth in zip(photos, truths):
-        write_atomically(out / "truth" / f"{photo.stem}.png", palette_png(index_image(truth)))
+        write_atomically(out / "truth" / f"{photo.stem}.png", ids_png(index_image(truth)))
         if truth.shape[1:] != photo.size:
             raise DataError(f"{photo.name} has {photo.size} pixels, its true masks {truth.shape[1:]}; they must agree")
     predictions = list(finding.result.masks)

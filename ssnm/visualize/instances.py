@@ -1,13 +1,11 @@
-"""Pictures of instance masks: tinted, outlined and numbered, and index pictures in the same colours."""
+"""Pictures of instance masks: tinted, outlined and numbered."""
 
 from __future__ import annotations
-
-import io
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from .overlays import object_colour, objects_overlay
+from .overlays import objects_overlay
 
 
 def instances_overlay(image: np.ndarray, masks: np.ndarray) -> np.ndarray:
@@ -41,12 +39,3 @@ def label_spot(mask: np.ndarray) -> tuple[int, int] | None:
         return None
     nearest = int(((rows - rows.mean()) ** 2 + (columns - columns.mean()) ** 2).argmin())
     return int(rows[nearest]), int(columns[nearest])
-
-
-def palette_png(index: np.ndarray) -> bytes:
-    """(H, W) uint8 of indices -> a palette PNG: black background, the overlay's colours."""
-    picture = Image.fromarray(index)
-    picture.putpalette([0, 0, 0, *(channel for i in range(1, 256) for channel in object_colour(i))])
-    buffer = io.BytesIO()
-    picture.save(buffer, format="PNG")
-    return buffer.getvalue()

@@ -80,6 +80,6 @@ def test_a_page_without_truth_shows_predictions_alone(tmp_path):
     page = SequencePage("one", {"0": tmp_path / "0.png"}, {}, {})
     path = write_videos_page(VideoReport("title", (page,), {}, {}), tmp_path / "page.html")
     assert "No scores" in path.read_text()
-    with pytest.raises(DataError, match="at least one sequence"):
+    with pytest.raises(DataError, match="at least one group or sequence"):
         write_videos_page(VideoReport("title", (), {}, {}), tmp_path / "none.html")
     assert not (tmp_path / "none.html").exists()
