@@ -24,6 +24,7 @@ from ssnm.coseg import train as runs
 from ssnm.coseg.config import Config, config_from_dict
 from ssnm.coseg.validation import Validator
 from ssnm.data.procedural_kinds import SEEN_KINDS
+from ssnm.engine import runs as frame
 from ssnm.engine.checkpoint import load_training
 from ssnm.engine.loop import TrainState
 from ssnm.errors import CheckpointError, ConfigError
@@ -135,8 +136,8 @@ def start(tmp_path_factory):
             np.savez(folder / "teacher.npz", names=np.array(["x/y"]), maps=np.zeros((1, 8, 8), np.uint8))
         config = config_of(mapping_with(changes))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(runs, "train", loop)
-            patch.setattr(runs, "environment", lambda device: {})
+            patch.setattr(frame, "train", loop)
+            patch.setattr(frame, "environment", lambda device: {})
             patch.setattr(Validator, "__call__", validate)
             for module, name, key in ((build, "build_loader", "loader"), (build, "build_validator", "validator"),
                                       (runs, "BadImageLog", "bad")):  # fmt: skip

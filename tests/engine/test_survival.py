@@ -15,6 +15,7 @@ from torch import nn
 from ssnm.coseg import build as factory
 from ssnm.coseg import train as runs
 from ssnm.coseg.config import Config, config_from_dict
+from ssnm.engine import runs as frame
 from ssnm.engine.checkpoint import load_training, save_training
 from ssnm.engine.logs import RunLog
 from ssnm.engine.loop import LoopOptions, NonFiniteLoss, TrainState, make_ema, train
@@ -91,18 +92,18 @@ def test_a_log_row_after_a_resume_covers_the_steps_it_would_have_covered(tmp_pat
     trained(tmp_path / "whole", tiny(steps=4, log_every=4))
     config = tiny(steps=4, log_every=4, checkpoint_every=3)
     kept = tmp_path / "kept.pt"
-    save = runs.save_training
+    save = frame.save_training
 
     def keep_third(path, state):
         save(path, state)
         if state["step"] == 3 and not kept.exists():
             save(kept, state)
 
-    runs.save_training = keep_third
+    frame.save_training = keep_third
     try:
         trained(tmp_path / "first", config)
     finally:
-        runs.save_training = save
+        frame.save_training = save
     trained(tmp_path / "second", config, kept)
     row = [json.loads((tmp_path / f / "log.jsonl").read_text().splitlines()[0]) for f in ("whole", "second")]
     assert row[0]["step"] == row[1]["step"] == 4 and row[0]["loss/total"] == row[1]["loss/total"]
