@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ConfigError
+from ..files.progress import progress_bar
 from .segment import _require_readable, expand
 
 TRUST = {"yes": True, "no": False}
@@ -56,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     _require_readable(images)
     image_ids([path.stem for path in images])  # two of one name: said before the work
     names = [path.name for path in images]
-    with_bar = _bar(len(images))
+    show = progress_bar("instances")
     result = discover(
         images,
         prior=prior_from(args.prior, names, args.device),
@@ -66,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         device=args.device,
         prior_trained=trained_from(args),
         checkpoint=args.checkpoint,
-        progress=Progress(on_image=with_bar),
+        progress=Progress(on_image=lambda done: show(done, len(images))),
     )
     result.save(args.out)
     for name, scores in zip(result.names, result.scores) if len(images) <= 50 else ():
@@ -121,13 +122,6 @@ class CosegPrior:
 
     def __call__(self, images: list[np.ndarray]) -> list[np.ndarray]:
         return list(self._model.segment(images).probabilities)
-
-
-def _bar(total: int):
-    from tqdm import tqdm
-
-    bar = tqdm(total=total, unit="image", disable=None)
-    return lambda done: (bar.update(1), bar.close() if done == total else None)
 
 
 def _count(number: int, what: str) -> str:

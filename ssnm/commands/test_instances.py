@@ -15,6 +15,7 @@ from typing import Any
 from ..errors import ConfigError
 from ..facts import published_instance_results
 from ..files.places import find
+from ..files.progress import terminal_bar
 from .instances import CosegPrior, add_method_arguments, trained_from
 
 DATASETS = ("instance_folder", "coco_instances", "procedural_instances")
@@ -42,8 +43,6 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: wrong options, config, folders or files, in one line.
     """
-    from tqdm import tqdm
-
     from ..data.instance_sets import read_instance_set
     from ..engine.runtime import pick_device
     from ..instances.config import Config
@@ -58,16 +57,11 @@ def run(args: argparse.Namespace) -> int:
     root = _root(args)
     layout = "instance_folder" if args.dataset == "procedural_instances" else args.dataset
     groups = selected(read_instance_set(layout, root, args.groups), args.classes)
-    bar = tqdm(total=len(groups), unit="group", disable=None)
-
-    def on_group(name: str) -> None:
-        bar.set_description(name)
-        bar.update(1)
-
     record = {"dataset": args.dataset, "root": str(root.absolute()), "config": str(args.config)}
-    scores = run_test(groups, config, inputs_from(args), args.out, seed=args.seed, device=str(pick_device(args.device)),
-                      record=record, on_group=on_group)  # fmt: skip
-    bar.close()
+    with terminal_bar(len(groups), "group") as bar:
+        scores = run_test(groups, config, inputs_from(args), args.out, seed=args.seed,
+                          device=str(pick_device(args.device)), record=record,
+                          on_group=lambda name: (bar.set_description(name), bar.update()))  # fmt: skip
     if scores is None:
         print(f"no true masks, so no scores; results of {len(groups)} groups: {args.out}")
         return 0

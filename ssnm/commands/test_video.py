@@ -18,6 +18,7 @@ from ..errors import ConfigError
 from ..files.atomic import replacing, write_atomically
 from ..files.ids import ids_png
 from ..files.places import find
+from ..files.progress import terminal_bar
 from ..metrics.sequences import TruthFolders
 from ..metrics.video import VideoScores, score_sequences
 from ..video.testsets import SPLITS, VIDEO_SETS, TestVideo, read_video_set
@@ -74,21 +75,21 @@ def run(args: argparse.Namespace) -> int:
 
 def _segment(video: TestVideo, propagation, palette: bytes | None, folder: Path) -> float:
     """Write the masks of one video; returns the seconds of the network."""
-    from tqdm import tqdm
-
     from ..video.frames import read_frames
 
     seconds = 0.0
-    for frame in tqdm(read_frames(video.frames), video.name, len(video.frames), unit="frame", disable=None):
-        result = propagation.step(frame)
-        seconds += result.seconds
-        for note in result.notes:
-            print(f"note: {video.name}: {note}", file=sys.stderr)
-        if video.saved is None:
-            write_atomically(folder / f"{frame.name}.png", ids_png(result.ids, palette))
-        elif frame.name in video.saved:
-            listed = [i for i in result.object_ids if i in video.saved[frame.name]]
-            write_atomically(folder / f"{frame.name}.png", ids_png(result.merged(listed), palette))
+    with terminal_bar(len(video.frames), "frame", video.name) as bar:
+        for frame in read_frames(video.frames):
+            result = propagation.step(frame)
+            seconds += result.seconds
+            for note in result.notes:
+                bar.write(f"note: {video.name}: {note}", file=sys.stderr)
+            if video.saved is None:
+                write_atomically(folder / f"{frame.name}.png", ids_png(result.ids, palette))
+            elif frame.name in video.saved:
+                listed = [i for i in result.object_ids if i in video.saved[frame.name]]
+                write_atomically(folder / f"{frame.name}.png", ids_png(result.merged(listed), palette))
+            bar.update()
     return seconds
 
 

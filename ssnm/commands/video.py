@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files.listing import plain_stem
+from ..files.progress import terminal_bar
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,12 +66,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _frames(frames: Path, total: int | None, propagation, results, progress, done: list[str]) -> float:
     """Every frame in order; the names of those done are added to `done`. Returns the seconds of the network."""
-    from tqdm import tqdm
-
     from ..video.frames import read_frames
 
     seconds = 0.0
-    with tqdm(total=total, unit="frame", disable=None) as bar:
+    with terminal_bar(total, "frame") as bar:
         for frame in read_frames(frames):
             if frame.index <= progress.frame:
                 propagation.skip(frame)
