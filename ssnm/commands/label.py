@@ -11,8 +11,7 @@ import argparse
 from pathlib import Path
 
 from ..data.labels import FORMATS, Label, LabelWriter, check_classes
-from ..errors import ConfigError, DataError, MissingFileError
-from ..files.images import load_rgb
+from ..errors import ConfigError, DataError
 from ..files.listing import list_folders, list_images
 
 
@@ -38,13 +37,13 @@ def run(args: argparse.Namespace) -> int:
     labelled = images = 0
     unusable: list[str] = []
     for category, files in groups.items():
-        usable = _readable(files, unusable)
-        if not usable:
-            print(f"{category}: no image can be used")
+        try:
+            result = segmenter.segment(files, on_bad=unusable.append)
+        except DataError as error:  # none of its images can be read; other groups go on
+            print(f"{category}: {error}")
             continue
-        result = segmenter.segment(usable)
-        found = 0
-        for index, (path, name) in enumerate(zip(usable, _names(usable, args.images))):
+        usable, found = result.images, 0
+        for index, name in enumerate(_names(usable, args.images)):
             mask = result.masks[index]
             score = 1.0 if result.present is None else float(result.present[index])
             writer.add(Label(name, mask.shape, mask, category, score))
@@ -75,18 +74,6 @@ def find_groups(paths: list[Path], name: str | None) -> dict[str, list[Path]]:
     if not files:
         raise DataError(f"{', '.join(map(str, paths))}: no image there")
     return {name or "object": files}
-
-
-def _readable(files: list[Path], unusable: list[str]) -> list[Path]:
-    usable = []
-    for path in files:
-        try:
-            load_rgb(path)
-        except (DataError, MissingFileError) as error:
-            unusable.append(str(error))
-        else:
-            usable.append(path)
-    return usable
 
 
 def _names(files: list[Path], given: list[Path]) -> list[str]:

@@ -1,7 +1,7 @@
 """Segment what your photographs have in common.
 
-All images given form one group, however many they are. Writes masks/NAME.png (0/255), probabilities/NAME.png (grey)
-and overlays/NAME.jpg under the out folder.
+All images given form one group, however many they are. Writes masks/NAME.png (0/255) and overlays/NAME.jpg under the out
+folder, on request also probabilities/NAME.png (grey). An image that cannot be used is named and left out.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import DataError, MissingFileError
-from ..files.images import load_rgb
+from ..errors import ConfigError, DataError
 from ..files.listing import left_out, list_images, shorten
+from ..files.masks import read_binary
 from ..files.places import find
+from ..files.progress import progress_bar
 
 if TYPE_CHECKING:
     from ..coseg.segmentation import Segmentation
@@ -36,6 +37,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--scales", type=float, nargs="+", default=[1.0], metavar="S",
         help="average the maps at these multiples of the model's image size, as 1 1.25; costs that of all of them",
     )  # fmt: skip
+    parser.add_argument(
+        "--reference", action="append", default=[], metavar="IMAGE=MASK.png",
+        help="the object of IMAGE (its file name) is known: look for what this mask shows; may be given several times",
+    )  # fmt: skip
+    parser.add_argument(
+        "--save", default="masks,overlays", metavar="KINDS",
+        help="some of masks,overlays,probabilities (default: masks,overlays)",
+    )  # fmt: skip
     parser.add_argument("--device", help="cpu, cuda, ... (default: an accelerator where there is one)")
 
 
@@ -47,31 +56,57 @@ def run(args: argparse.Namespace) -> int:
     for folder in (p for p in given if p.is_dir()):
         if note := left_out([folder]):
             print(f"note: {folder}: {note}")
-    _require_readable(images)
     segmenter = from_pretrained(args.checkpoint, args.device, method="ssnm")
     segmenter.predictor.use_scales(args.scales)
-    result = segmenter.segment(images, threshold=_threshold(args.threshold), absent=args.absent)
+    bad: list[str] = []
+    bars = {stage: progress_bar(stage, "photo") for stage in ("read", "segmented")}
+    kinds = tuple(dict.fromkeys(kind.strip() for kind in args.save.split(",")))
+    result = segmenter.segment(
+        images, threshold=_threshold(args.threshold), absent=args.absent, reference=_references(args.reference),
+        save_to=args.out, save=kinds, on_bad=bad.append, progress=lambda stage, *counts: bars[stage](*counts),
+    )  # fmt: skip
+    for problem in bad:
+        print(f"left out: {problem}")
+    images = result.names
     if others := result.others_in(args.out):
         print(f"note: {args.out} also holds results of {_count(len(others))} of an earlier run: {shorten(others)}")
-    result.save(args.out)
     if result.categories:
         likely = [f"{name} ({share:.0%})" for name, share in result.categories[:3] if share >= LIKELY]
         names = ", ".join(likely) or "nothing"
         print(f"shared by {_count(len(images))}, as far as the training categories go: {names}")
     for i in range(len(images)) if len(images) <= 50 else ():
         print(f"  {result.names[i]}: {_found(result, i)}")
-    print(f"masks, probabilities and overlays: {args.out}")
+    print(f"{' and '.join(filter(None, [', '.join(kinds[:-1]), kinds[-1]]))}: {args.out}")
     return 0
 
 
 def _found(result: Segmentation, index: int) -> str:
-    """What one line says of an image: how much of it the mask covers, and whether the object is there at all."""
-    mask = result.masks[index]
-    covered = f"{mask.mean():.0%} of the image" if mask.any() else "nothing found"
+    """What one line says of an image: how much of it the mask covers, whether the object is there at all, and how good
+    the mask is likely to be."""
+    share = result.covered(index)
+    covered = f"{share:.0%} of the image" if share else "nothing found"
     if result.present is None:
         return covered
-    likely = f"present {result.present[index]:.0%}"
-    return f"not here ({likely})" if result.prediction.absent(index) and not mask.any() else f"{covered} ({likely})"
+    said = f"present {result.present[index]:.0%}"
+    said += "" if result.quality is None else f", quality {result.quality[index]:.0%}"
+    return f"not here ({said})" if result.prediction.absent(index) and not share else f"{covered} ({said})"
+
+
+def _references(pairs: list[str]) -> dict:
+    """["b.jpg=mask.png", ...] -> {"b.jpg": (H, W) bool}; the last = divides, for names that hold one.
+
+    Raises:
+        ConfigError: no =. MissingFileError, DataError: a mask that cannot be read.
+    """
+    masks = {}
+    for pair in pairs:
+        name, divided, path = pair.rpartition("=")
+        if not divided or not name or not path:
+            raise ConfigError(f"--reference takes IMAGE=MASK, as b.jpg=mask.png, got '{pair}'")
+        if name in masks:
+            raise ConfigError(f"--reference: '{name}' has two masks; give one")
+        masks[name] = read_binary(find(Path(path))).object
+    return masks
 
 
 def expand(paths: list[Path]) -> list[Path]:
@@ -86,24 +121,6 @@ def expand(paths: list[Path]) -> list[Path]:
         else:
             files.append(path)
     return files
-
-
-def _require_readable(images: list[Path]) -> None:
-    """All files that cannot be used in one message, before the network is loaded.
-
-    Raises:
-        DataError: some file is missing or cannot be decoded.
-    """
-    problems = []
-    for path in images:
-        try:
-            load_rgb(path)
-        except (DataError, MissingFileError) as error:
-            problems.append(str(error))
-    if len(problems) > 1:
-        raise DataError(f"{len(problems)} of {len(images)} images cannot be used: " + "; ".join(problems))
-    if problems:
-        raise DataError(problems[0])
 
 
 def _threshold(text: str | None) -> float | str | None:

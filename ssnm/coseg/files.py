@@ -15,6 +15,7 @@ from ..nn.weights import load_weights
 from .build import build_model, mask_rule
 from .config import AnyModelConfig, Config, config_from_dict
 from .presence import PresenceRule
+from .quality import QualityRule
 
 if TYPE_CHECKING:
     from .model import SSNM
@@ -27,17 +28,19 @@ class Inference:
 
     labels: the co-categories it was trained on; size: side of the square images it is given; threshold: the rule that
     cuts its probabilities, a number or "mean+std"; present: the calibrated rule that says whether the shared object is
-    in an image, or None.
+    in an image, or None; quality: the calibrated rule that says how good a mask is, or None.
     """
 
     labels: tuple[str, ...]
     size: int
     threshold: float | str = 0.5
     present: PresenceRule | None = None
+    quality: QualityRule | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        present = {} if self.present is None else {"present": self.present.to_dict()}
-        return {"labels": list(self.labels), "size": self.size, "threshold": self.threshold, **present}
+        rules = {"present": self.present, "quality": self.quality}
+        rules = {name: rule.to_dict() for name, rule in rules.items() if rule is not None}
+        return {"labels": list(self.labels), "size": self.size, "threshold": self.threshold, **rules}
 
 
 def inference_of(config: Config, labels: tuple[str, ...]) -> Inference:
@@ -58,7 +61,8 @@ def read_inference(file: ModelFile, where: str) -> Inference:
         stored = inference_of(config_from_dict(file.config, where), tuple(stored["labels"])).to_dict()
     try:
         present = PresenceRule.from_dict(stored["present"]) if "present" in stored else None
-        return Inference(tuple(stored["labels"]), int(stored["size"]), stored["threshold"], present)
+        quality = QualityRule.from_dict(stored["quality"]) if "quality" in stored else None
+        return Inference(tuple(stored["labels"]), int(stored["size"]), stored["threshold"], present, quality)
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{where}: what inference needs is missing or damaged ({error!r})") from None
 

@@ -30,9 +30,12 @@ class PresenceRule:
     bias: float
     cut: float = 0.5
 
-    def __call__(self, peaks: np.ndarray, agreement: np.ndarray) -> np.ndarray:
-        """peaks, agreement (N,) -> the probability that the object is present (N,), 1 for a group of one image."""
-        if len(peaks) == 1:
+    def __call__(self, peaks: np.ndarray, agreement: np.ndarray, group_size: int | None = None) -> np.ndarray:
+        """peaks, agreement (N,) -> the probability that the object is present (N,), 1 for a group of one image.
+
+        group_size: of the group that these images are of; None: they are all of it.
+        """
+        if (group_size or len(peaks)) == 1:
             return np.ones(1)
         return sigmoid(features(peaks, agreement) @ np.array([self.peak, self.agreement, self.bias]))
 

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Sequence
+from typing import Callable, Sequence
 
 import numpy as np
 from PIL import Image
 
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, UserError
 from ..files.atomic import image_bytes, mask_png, write_atomically
 from ..files.given import name_of, read_given
 from ..files.lazy import LazyList
 from ..files.listing import list_images
+from ..files.parallel import in_threads
 from ..metrics import binarize, jaccard
 from ..naming import natural_key
 from ..visualize.overlays import overlay, probability_image
 from ..visualize.panels import GroupPictures, group_panel
+from .photos import decoded, shown_picture
 from .predict import GroupPrediction, ImageLike
 
-KINDS = ("masks", "probabilities", "overlays")  # the folders of a saved result
+KINDS = ("masks", "overlays", "probabilities")  # the folders of a saved result
+SAVED = KINDS[:2]  # those written unless others are asked for
 
 
 class Segmentation:
@@ -32,25 +35,27 @@ class Segmentation:
         spatial_masks: N arrays (h, w) float32, positive on the object's side, or None without spatial modulator.
         categories: what the group shares, [(name, probability)] best first; empty without semantic modulator. Only
             categories of the training set can be named; masks do not depend on the name being right.
+        images: as they were given, without those that were left out.
         names: file names, or image_0001, ... for images that came without one.
         present: (N,) float in [0, 1], the probability that the shared object is in each image, in the order of `names`;
             1 for a group of one; None for a model file without a calibration.
+        quality: (N,) float in [0, 1], the J (overlap with the truth) to be expected of each mask: check the lowest
+            first. None for a model file without a calibration.
 
     absent: "empty" clears the masks of images whose `present` lies below the model file's cut (`probabilities` stay as
-    they are); "keep" clears none.
+    they are); "keep" clears none. shown: JPEG pictures of the images for overlays, None where there is none.
     """
 
     def __init__(
         self, images: Sequence[ImageLike], prediction: GroupPrediction, labels: Sequence[str], threshold: float | str,
-        absent: str = "empty",
+        absent: str = "empty", shown: Sequence[bytes | None] | None = None,
+        names: Sequence[str] | None = None,
     ) -> None:  # fmt: skip
-        if absent not in ("empty", "keep"):
-            raise ConfigError(f"absent must be 'empty' or 'keep', got {absent!r}")
-        self._images, self.prediction, self._keep = images, prediction, absent == "keep"
-        self.present = prediction.present
-        self._rule = f"fixed:{threshold}" if isinstance(threshold, (int, float)) else threshold
-        binarize(np.zeros((1, 1)), self._rule)  # a wrong threshold is an error here, not at the first mask
-        self.names = [name_of(image, i) for i, image in enumerate(images)]
+        self._rule, self._threshold = rule_of(threshold, absent)
+        self.images, self.prediction, self._keep = images, prediction, absent == "keep"
+        self._shown = [None] * len(images) if shown is None else shown
+        self.present, self.quality = prediction.present, prediction.quality
+        self.names = [name_of(image, i) for i, image in enumerate(images)] if names is None else list(names)
         self.probabilities: Sequence[np.ndarray] = LazyList(prediction.probability, len(prediction))
         self.masks: Sequence[np.ndarray] = LazyList(self._mask, len(prediction))
         self.spatial_masks = prediction.spatial_masks
@@ -63,13 +68,17 @@ class Segmentation:
 
     def image(self, index: int) -> np.ndarray:
         """The input image, upright, (H, W, 3) uint8 RGB."""
-        return read_given(self._images[index]).array
+        return read_given(self.images[index]).array
 
     def overlay(self, index: int | None = None) -> Image.Image | list[Image.Image]:
-        """The image with its mask laid over it; all images as a list for None (they are all kept in memory)."""
+        """The image, 1600 pixels along its longer side or less, with its mask laid over it; all images as a list for
+        None (they are all kept in memory)."""
         if index is None:
             return [self.overlay(i) for i in range(len(self))]
-        return Image.fromarray(overlay(self.image(index), self.masks[index]))
+        kept = self._shown[index]
+        picture = decoded(kept) if kept is not None else shown_picture(Image.fromarray(self.image(index)))
+        pixels = np.asarray(picture.convert("RGB"))
+        return Image.fromarray(overlay(pixels, self._mask(index, pixels.shape[:2])))
 
     def panel(
         self, count: int = 6, title: str = "", truths: Sequence[np.ndarray] | None = None, cell: int = 112
@@ -90,43 +99,115 @@ class Segmentation:
         )
         return group_panel([pictures], cell)
 
-    def save(self, folder: str | Path) -> Path:
-        """Write masks/NAME.png (0/255), probabilities/NAME.png (grey 8-bit) and overlays/NAME.jpg, one image at a
-        time; with `present`, present.json holds it by name. Returns the folder.
+    def save(
+        self, folder: str | Path, kinds: Sequence[str] = SAVED, progress: Callable[[int, int], None] | None = None
+    ) -> Path:
+        """Write masks/NAME.png (0/255), overlays/NAME.jpg and, where `kinds` names them, probabilities/NAME.png (grey,
+        8 bits), on every core; present.json and quality.json hold these figures by name. Returns the folder.
+
+        Args:
+            kinds: some of "masks", "overlays", "probabilities".
+            progress: told (images done, images in all).
 
         Raises:
-            DataError: two images of one name, whose files would overwrite each other; a file that cannot be written.
+            ConfigError: another kind. DataError: two images of one name, whose files would overwrite each other; files
+                that cannot be written, after all others are.
         """
-        folder, stems = Path(folder), self._stems()
-        for index, stem in enumerate(stems):
-            probability = self.probabilities[index]
-            mask = self._cut(probability, index)
-            write_atomically(folder / "masks" / f"{stem}.png", mask_png(mask))
-            write_atomically(folder / "probabilities" / f"{stem}.png", image_bytes(probability_image(probability)))
-            picture = image_bytes(overlay(self.image(index), mask), "JPEG", quality=90)
-            write_atomically(folder / "overlays" / f"{stem}.jpg", picture)
-        if self.present is not None:
-            figures = {name: round(float(p), 4) for name, p in zip(self.names, self.present)}
-            write_atomically(folder / "present.json", json.dumps(figures, indent=1) + "\n")
+        check_kinds(kinds)
+        folder, stems, problems = Path(folder), stems_of(self.names), []
+        write = lambda i: self.write_image(i, folder, stems[i], kinds)  # noqa: E731
+        for done, problem in enumerate(in_threads(write, range(len(self))), start=1):
+            problems += [] if problem is None else [problem]
+            if progress is not None:
+                progress(done, len(self))
+        self.write_figures(folder, problems)
         return folder
+
+    def write_image(self, index: int, folder: Path, stem: str, kinds: Sequence[str] = SAVED) -> str | None:
+        """The files of one image, as :meth:`save` writes them; what cannot be written is told in one line."""
+        make = {"masks": self._mask_file, "overlays": self._overlay_file, "probabilities": self._probability_file}
+        try:
+            for kind in kinds:
+                suffix, content = make[kind](index)
+                write_atomically(folder / kind / f"{stem}{suffix}", content)
+        except UserError as error:
+            return str(error)
+        return None
+
+    def write_figures(self, folder: Path, problems: Sequence[str] = ()) -> None:
+        """present.json and quality.json.
+
+        Raises:
+            DataError: `problems`, what could not be written before.
+        """
+        for name, figures in (("present", self.present), ("quality", self.quality)):
+            if figures is not None:
+                by_name = {image: round(float(f), 4) for image, f in zip(self.names, figures)}
+                write_atomically(folder / f"{name}.json", json.dumps(by_name, indent=1) + "\n")
+        if problems:
+            said = "" if len(problems) == 1 else f"{len(problems)} of {len(self)} images could not be written: "
+            raise DataError(said + "; ".join(problems[:5]) + ("; ..." if len(problems) > 5 else ""))
 
     def others_in(self, folder: str | Path) -> list[str]:
         """What :meth:`save` would leave in `folder` beside its own: the names of other images' masks and maps."""
-        kept = set(self._stems())
+        kept = set(stems_of(self.names))
         places = [Path(folder) / kind for kind in KINDS if (Path(folder) / kind).is_dir()]
         return sorted({p.stem for place in places for p in list_images(place)} - kept, key=natural_key)
 
-    def _stems(self) -> list[str]:
-        stems = [Path(name).stem for name in self.names]
-        double = next((s for s in stems if stems.count(s) > 1), None) if len(set(stems)) < len(stems) else None
-        if double is not None:
-            raise DataError(f"two images are named '{double}'; rename one, their masks would overwrite each other")
-        return stems
+    def covered(self, index: int) -> float:
+        """The share of the image that its mask covers, in [0, 1], judged at network size."""
+        return float(self._mask(index, self.prediction.probabilities.shape[-2:]).mean())
 
-    def _mask(self, index: int) -> np.ndarray:
-        return self._cut(self.probabilities[index], index)
+    def _mask_file(self, index: int) -> tuple[str, bytes]:
+        return ".png", mask_png(self._mask(index))
 
-    def _cut(self, probability: np.ndarray, index: int) -> np.ndarray:
+    def _overlay_file(self, index: int) -> tuple[str, bytes]:
+        return ".jpg", image_bytes(self.overlay(index), "JPEG", quality=90)
+
+    def _probability_file(self, index: int) -> tuple[str, bytes]:
+        return ".png", image_bytes(probability_image(self.probabilities[index]), compress_level=1)
+
+    def _mask(self, index: int, size: tuple[int, int] | None = None) -> np.ndarray:
+        """The mask at its own size, or at another."""
         if self.prediction.absent(index) and not self._keep:
-            return np.zeros(probability.shape, dtype=bool)
-        return binarize(probability, self._rule)[0]
+            return np.zeros(size or self.prediction.sizes[index], dtype=bool)
+        threshold = self._threshold
+        if threshold is None and index not in self.prediction.given:  # mean+std is that of the map at full size
+            mask, threshold = binarize(self.probabilities[index], self._rule)
+            if size is None:
+                return mask
+        return self.prediction.above(index, 0.5 if threshold is None else threshold, size)
+
+
+def rule_of(threshold: float | str, absent: str = "empty") -> tuple[str, float | None]:
+    """What cuts the maps, as :func:`ssnm.metrics.binarize` takes it, and the number where it is one.
+
+    Raises:
+        ConfigError: a wrong threshold or `absent`: here, not at the first mask.
+    """
+    if absent not in ("empty", "keep"):
+        raise ConfigError(f"absent must be 'empty' or 'keep', got {absent!r}")
+    rule = f"fixed:{threshold}" if isinstance(threshold, (int, float)) else threshold
+    _, cut = binarize(np.zeros((1, 1)), rule)
+    return rule, cut if rule.startswith("fixed:") else None
+
+
+def check_kinds(kinds: Sequence[str]) -> None:
+    """Raises:
+        ConfigError: a kind of file that there is not, or none at all."""
+    wrong = [kind for kind in kinds if kind not in KINDS]
+    if wrong or not kinds:
+        raise ConfigError(f"what is saved is some of {', '.join(KINDS)}; got '{wrong[0] if wrong else ''}'")
+
+
+def stems_of(names: Sequence[str]) -> list[str]:
+    """File names without their suffixes, by which results are saved.
+
+    Raises:
+        DataError: two are the same.
+    """
+    stems = [Path(name).stem for name in names]
+    double = next((s for s in stems if stems.count(s) > 1), None) if len(set(stems)) < len(stems) else None
+    if double is not None:
+        raise DataError(f"two images are named '{double}'; rename one, their masks would overwrite each other")
+    return stems

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import io
 import os
+import struct
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,6 +72,19 @@ def write_atomically(path: str | Path, data: bytes | str) -> None:
             raise OSError(f"{partial.stat().st_size} of {len(data)} bytes were written: is the disk full?")
 
 
+def require_writable(folder: str | Path) -> None:
+    """Make `folder` and see that a file can be written there: before the work whose results are to go there.
+
+    Raises:
+        DataError: it cannot.
+    """
+    probe = Path(folder) / f".{os.getpid()}{_SUFFIX}"
+    with writing(folder):
+        probe.parent.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"")
+        probe.unlink()
+
+
 def remove_partials(root: str | Path) -> int:
     """Remove what an interrupted writer left anywhere under `root`; returns how many files."""
     partials = list(Path(root).rglob(f".*{_SUFFIX}"))
@@ -94,8 +109,23 @@ def arrays_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
 
 
 def mask_png(mask: np.ndarray) -> bytes:
-    """A boolean mask (H, W) as the bytes of a one-channel 0/255 PNG."""
-    return image_bytes(np.asarray(mask, dtype=bool).astype(np.uint8) * 255)
+    """A boolean mask (H, W) as the bytes of a one-channel 0/255 PNG.
+
+    Written here because masks are runs of one value: unfiltered rows under zlib's run-length strategy take a third of
+    the time that Pillow takes to try every filter on every row, and fewer bytes.
+    """
+    mask = np.asarray(mask, dtype=bool)
+    height, width = mask.shape
+    rows = np.zeros((height, width + 1), np.uint8)  # each row begins with the number of its filter, 0: none
+    np.multiply(mask, np.uint8(255), out=rows[:, 1:])
+    packer = zlib.compressobj(1, zlib.DEFLATED, 15, 9, zlib.Z_RLE)
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)  # 8 bits of grey
+    parts = ((b"IHDR", header), (b"IDAT", packer.compress(rows) + packer.flush()), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(_png_chunk(*part) for part in parts)
+
+
+def _png_chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 @contextmanager

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 A, B = TypeVar("A"), TypeVar("B")
@@ -16,9 +17,24 @@ def usable_cores() -> int:
 
 
 def in_threads(function: Callable[[A], B], things: Iterable[A], threads: int | None = None) -> Iterator[B]:
-    """``map(function, things)``, in order, by `threads` (None: one per usable core) at a time.
+    """``map(function, things)``, in order, by `threads` (None: one per usable core) at a time; one thread is this one.
 
-    Threads are enough for images: Pillow's decoding and resizing and most of numpy's work release the GIL.
+    No more than two results per thread wait to be taken, so that a slow taker bounds the memory. Threads are enough for
+    images: Pillow's decoding and resizing and most of numpy's work release the GIL.
     """
-    with ThreadPoolExecutor(threads or usable_cores()) as pool:
-        yield from pool.map(function, things)
+    threads = threads or usable_cores()
+    if threads == 1:
+        yield from map(function, things)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: deque[Future[B]] = deque()
+        try:
+            for thing in things:
+                waiting.append(pool.submit(function, thing))
+                if len(waiting) > 2 * threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()

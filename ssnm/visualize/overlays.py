@@ -184,14 +184,17 @@ def _blend(image: np.ndarray, soft: np.ndarray, colour: Colour, alpha: float) ->
 
 
 def _dilate(mask: np.ndarray, pixels: int) -> np.ndarray:
-    """mask (H, W) bool grown by `pixels` on every side, in time that does not depend on `pixels`."""
+    """mask (H, W) bool grown by `pixels` on every side, in a number of steps that grows with the log of `pixels`."""
     for axis in (0, 1):
         pad = [(0, 0), (0, 0)]
-        pad[axis] = (pixels + 1, pixels)
-        total = np.cumsum(np.pad(mask, pad), axis=axis, dtype=np.int32)
-        size, window = mask.shape[axis], 2 * pixels + 1
-        ends, starts = (total.take(range(i, i + size), axis) for i in (window, 0))
-        mask = ends > starts
+        pad[axis] = (pixels, pixels)
+        grown = np.moveaxis(np.pad(mask, pad), axis, 0)
+        reach, window = 1, 2 * pixels + 1  # entry i of `grown` covers entries i to i + reach - 1 of the padded mask
+        while reach < window:
+            step = min(reach, window - reach)
+            grown = grown[:-step] | grown[step:]
+            reach += step
+        mask = np.moveaxis(grown, 0, axis)
     return mask
 
 

@@ -11,6 +11,7 @@ from ssnm.coseg.model import SpatialModulator
 from ssnm.coseg.predict import Predictor, resize_probability
 from ssnm.data.procedural import ProceduralSource
 from ssnm.errors import ConfigError, DataError, MissingFileError
+from ssnm.files import images
 
 SIZE = 32
 
@@ -64,19 +65,32 @@ def test_a_group_in_chunks_equals_one_call(tiny_model, arrays, chunk, spatial, s
         np.testing.assert_allclose(parts.semantic_vector, whole.semantic_vector, atol=1e-5)
 
 
-def test_the_chunked_path_keeps_no_cfms(tiny_model, arrays):
-    """The memory bound: when the backbone is called again, the maps of its previous call are gone."""
+@pytest.mark.parametrize("kept", [0, 1, 4])
+def test_maps_are_kept_within_the_budget_and_made_again_beyond_it(tiny_model, arrays, kept):
+    """7 images in chunks of 2: when the backbone is called again, at most the maps of `kept` chunks are alive."""
+    whole = Predictor(tiny_model(), SIZE, chunk=20).predict(arrays)
     predictor = Predictor(tiny_model(), SIZE, chunk=2)
-    backbone, alive, kept = predictor.model.backbone, [], []
+    backbone, alive, counts = predictor.model.backbone, [], []
+    of_chunk = sum(m.numel() * 4 for m in backbone(torch.zeros(2, 3, SIZE, SIZE)))
+    predictor.feature_bytes = kept * of_chunk
 
     def watch(module, inputs, maps):
-        kept.append(sum(ref() is not None for ref in alive))
-        alive[:] = [weakref.ref(m) for m in maps]
+        counts.append(sum(ref() is not None for ref in alive) // len(maps))
+        alive.extend(weakref.ref(m) for m in maps)
 
     backbone.register_forward_hook(watch)
-    predictor.predict(arrays)
-    assert len(kept) == 2 * 4  # 7 images in chunks of 2, read twice
-    assert set(kept) == {0}
+    np.testing.assert_allclose(maps_of(predictor.predict(arrays)), maps_of(whole), atol=1e-5)
+    assert len(counts) == 4 + 4 - kept
+    assert max(counts) <= kept
+
+
+def test_a_photograph_is_decoded_once_whatever_the_scales(tiny_model, arrays, tmp_path, monkeypatch):
+    Image.fromarray(arrays[0]).save(tmp_path / "a.jpg")
+    opened = []
+    open_image = images.open_image
+    monkeypatch.setattr(images, "open_image", lambda *args: (opened.append(1), open_image(*args))[1])
+    Predictor(tiny_model(), SIZE, chunk=1, scales=(1.0, 1.5)).predict([tmp_path / "a.jpg"] * 3)
+    assert len(opened) == 3
 
 
 def test_masks_follow_the_images_when_these_are_permuted(predictor, arrays):

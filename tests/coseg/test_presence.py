@@ -74,6 +74,7 @@ def test_the_rule_is_monotonous_in_both_figures_and_one_for_a_group_of_one():
     assert (np.diff(RULE(sure, alike)) > 0).all()
     assert (np.diff(RULE(np.full(3, 0.5), np.array([0.1, 0.5, 1]))) > 0).all()
     assert RULE(np.array([0.0]), np.array([0.0])).tolist() == [1.0]
+    assert RULE(sure[:1], alike[:1], group_size=3)[0] == RULE(sure, alike)[0] < 1  # one of a group seen by itself
     assert np.isfinite(RULE(np.array([0.0, 1.0]), np.array([0.0, 1.0]))).all()
 
 
@@ -107,7 +108,7 @@ def test_without_a_rule_nothing_is_said_and_nothing_changes(tiny_model):
     np.testing.assert_array_equal(plain.map(0), plain.probability(0))
 
 
-@pytest.mark.parametrize("chunk", [2, 20])
+@pytest.mark.parametrize("chunk", [1, 2, 20])
 def test_the_figure_comes_in_the_order_of_the_images_and_a_foreign_one_counts_less(tiny_model, chunk, monkeypatch):
     model, images = tiny_model(), pictures(5)
     straight = Predictor(model, SIZE, chunk=chunk, presence=RULE).predict(images)
@@ -145,7 +146,7 @@ def test_absent_images_have_empty_masks_and_keep_their_probabilities(tmp_path):
     result = Segmentation(images, two_images(), (), 0.5)
     assert [bool(m.any()) for m in result.masks] == [True, False]
     assert float(result.probabilities[1].min()) > 0.8 and result.present.tolist() == [0.9, 0.1]
-    result.save(tmp_path)
+    result.save(tmp_path, ("masks", "probabilities"))
     saved = [np.asarray(Image.open(tmp_path / kind / "image_0002.png")) for kind in ("masks", "probabilities")]
     assert not saved[0].any() and saved[1].all()
     kept = Segmentation(images, two_images(), (), 0.5, absent="keep")

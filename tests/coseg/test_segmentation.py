@@ -1,6 +1,7 @@
 """What `segment` gives back, for every kind of image file; ssnm.from_pretrained on exported models."""
 
 import io
+import re
 import sys
 
 import numpy as np
@@ -10,10 +11,11 @@ from PIL import Image
 
 import ssnm
 from ssnm.cli import main
+from ssnm.coseg import streams
 from ssnm.data.procedural import ProceduralSource
 from ssnm.data.procedural_kinds import SEEN_KINDS
-from ssnm.errors import CheckpointError, DataError, MissingFileError
-from ssnm.files import atomic
+from ssnm.errors import CheckpointError, ConfigError, DataError, MissingFileError
+from ssnm.files import atomic, parallel
 
 ORIENTATION = 0x0112
 
@@ -98,9 +100,12 @@ def test_categories_are_the_training_labels_best_first(segmenter, photo):
     assert [p for _, p in categories] == sorted((p for _, p in categories), reverse=True)
 
 
-def test_save_writes_masks_probabilities_and_overlays_by_name(segmenter, files, tmp_path):
+def test_save_writes_masks_and_overlays_by_name_and_probabilities_when_asked(segmenter, files, tmp_path):
     result = segmenter.segment(files[:2])
-    folder = result.save(tmp_path / "out")
+    assert {p.name for p in result.save(tmp_path / "few").iterdir()} == {"masks", "overlays"}
+    with pytest.raises(ConfigError, match="some of masks, overlays, probabilities; got 'maps'"):
+        result.save(tmp_path / "none", kinds=["maps"])
+    folder = result.save(tmp_path / "out", kinds=("masks", "overlays", "probabilities"))
     written = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
     kinds = {"masks": "png", "overlays": "jpg", "probabilities": "png"}
     assert written == [f"{kind}/{name}.{suffix}" for kind, suffix in kinds.items() for name in ("grey", "rgb")]
@@ -157,13 +162,38 @@ def test_a_foreign_or_damaged_model_is_one_line_naming_the_file(checkpoint, tmp_
         ssnm.from_pretrained(tmp_path / "absent.pt")
 
 
-def test_the_command_names_every_file_that_cannot_be_used_at_once(checkpoint, files, tmp_path, capsys):
+def test_a_file_that_cannot_be_used_costs_itself_and_is_named(checkpoint, files, tmp_path, capsys):
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
-    paths = [str(files[0]), str(tmp_path / "broken.jpg"), str(tmp_path / "absent.jpg")]
-    assert main(["segment", *paths, "--checkpoint", str(checkpoint), "--out", str(tmp_path / "out")]) == 2
-    message = capsys.readouterr().err.strip()
-    assert "2 of 3 images" in message and "broken.jpg" in message and "absent.jpg" in message
-    assert "\n" not in message and not (tmp_path / "out").exists()
+    paths = [str(tmp_path / "broken.jpg"), str(files[0]), str(tmp_path / "absent.jpg")]
+    words = ["--checkpoint", str(checkpoint), "--out", str(tmp_path / "out"), "--save", "masks"]
+    assert main(["segment", *paths, *words]) == 0
+    said = capsys.readouterr().out
+    assert re.search("left out: .*broken.jpg: cannot be decoded", said) and re.search("left out: .*absent.jpg", said)
+    assert [p.name for p in (tmp_path / "out" / "masks").iterdir()] == ["rgb.png"]
+    assert not (tmp_path / "out" / "overlays").exists()
+    assert main(["segment", paths[0], paths[2], *words]) == 2  # nothing is left
+    assert "none of the 2 images can be read" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_the_network_runs(segmenter, files, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(segmenter.predictor, "predict_photos", None)
+    with pytest.raises(DataError, match="file/out: cannot be written"):
+        segmenter.segment(files[:1], save_to=tmp_path / "file" / "out")
+
+
+@pytest.mark.parametrize("cores", [1, 3])
+def test_what_is_written_while_the_network_runs_is_what_save_writes(segmenter, files, tmp_path, monkeypatch, cores):
+    monkeypatch.setattr(parallel, "usable_cores", lambda: cores)
+    monkeypatch.setattr(streams, "usable_cores", lambda: cores)
+    monkeypatch.setattr(segmenter.predictor, "chunk", 2)
+    seen = []
+    kinds = ("masks", "overlays", "probabilities")
+    result = segmenter.segment(files, save_to=tmp_path / "a", save=kinds, progress=lambda *told: seen.append(told))
+    result.save(tmp_path / "b", kinds)
+    a, b = ({p.relative_to(tmp_path / n): p.read_bytes() for p in (tmp_path / n).rglob("*.*")} for n in "ab")
+    assert a == b and len(a) == 3 * len(files)
+    assert seen[: len(files)] == [("read", i + 1, 7) for i in range(7)] and seen[-1] == ("segmented", 7, 7)
 
 
 def test_tensors_generators_and_paths_of_any_kind_are_segmented(segmenter, photo):
@@ -183,19 +213,20 @@ def test_results_of_an_earlier_run_in_the_folder_are_said(checkpoint, files, tmp
     assert "also holds results of 1 image of an earlier run: rgb" in capsys.readouterr().out
 
 
-def test_a_disk_that_is_full_leaves_no_torn_picture(segmenter, photo, tmp_path, monkeypatch):
-
-
+def test_a_disk_that_is_full_leaves_no_torn_picture_and_costs_no_other_file(segmenter, photo, tmp_path, monkeypatch):
     def full(self, data):
-        if "overlays" in str(self):
+        if "overlays" in str(self) and "0001" in str(self):
             open(self, "wb").write(data[:100])
             raise OSError(28, "No space left on device")
         open(self, "wb").write(data)
 
     monkeypatch.setattr(atomic.Path, "write_bytes", full)
     with pytest.raises(DataError, match="overlays/image_0001.jpg: cannot be written .No space left"):
-        segmenter.segment([photo]).save(tmp_path)
-    assert not list((tmp_path / "overlays").iterdir())
+        segmenter.segment([photo, photo]).save(tmp_path)
+    assert [p.name for p in (tmp_path / "overlays").iterdir()] == ["image_0002.jpg"]
+    with pytest.raises(DataError, match="overlays/image_0001.jpg: cannot be written .No space left"):
+        segmenter.segment([photo, photo], save_to=tmp_path)
+    assert len(list((tmp_path / "masks").iterdir())) == 2
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "utf-8", "ascii"])
@@ -214,4 +245,4 @@ def test_a_terminal_that_cannot_print_a_name_loses_nothing(checkpoint, photo, tm
     finally:
         sys.stdout = before
     shown = stream.buffer.getvalue().decode(encoding)
-    assert ("日本" if encoding == "utf-8" else "\\u65e5\\u672c") in shown and "masks, probabilities" in shown
+    assert ("日本" if encoding == "utf-8" else "\\u65e5\\u672c") in shown and "masks and overlays" in shown
