@@ -1,7 +1,7 @@
 """Segment what your photographs have in common.
 
-All images given form one group, however many they are. Writes masks/NAME.png (0/255) and overlays/NAME.jpg under the out
-folder, on request also probabilities/NAME.png (grey). An image that cannot be used is named and left out.
+All images given form one group, however many they are. Writes masks/NAME.png (0/255) and overlays/NAME.jpg under the
+out folder, on request also probabilities/NAME.png (grey). An image that cannot be used is named and left out.
 """
 
 from __future__ import annotations

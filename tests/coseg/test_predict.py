@@ -11,7 +11,7 @@ from ssnm.coseg.model import SpatialModulator
 from ssnm.coseg.predict import Predictor, resize_probability
 from ssnm.data.procedural import ProceduralSource
 from ssnm.errors import ConfigError, DataError, MissingFileError
-from ssnm.files import images
+from ssnm.files import images as image_files
 
 SIZE = 32
 
@@ -87,8 +87,8 @@ def test_maps_are_kept_within_the_budget_and_made_again_beyond_it(tiny_model, ar
 def test_a_photograph_is_decoded_once_whatever_the_scales(tiny_model, arrays, tmp_path, monkeypatch):
     Image.fromarray(arrays[0]).save(tmp_path / "a.jpg")
     opened = []
-    open_image = images.open_image
-    monkeypatch.setattr(images, "open_image", lambda *args: (opened.append(1), open_image(*args))[1])
+    open_image = image_files.open_image
+    monkeypatch.setattr(image_files, "open_image", lambda *args: (opened.append(1), open_image(*args))[1])
     Predictor(tiny_model(), SIZE, chunk=1, scales=(1.0, 1.5)).predict([tmp_path / "a.jpg"] * 3)
     assert len(opened) == 3
 
