@@ -1,10 +1,12 @@
 """torch.export: one program for any number of groups and of images in them."""
 
+import pytest
 import torch
 
 from ssnm.coseg.model import SpatialModulator
 
 
+@pytest.mark.slow  # .ci/run has a line for it
 def test_an_exported_network_takes_any_number_of_images(tiny_model, tmp_path):
     """From 2 images of 2x2 descriptors (a dense problem) to 64 (a reduced one)."""
     model = tiny_model("resnet10t", spatial=SpatialModulator("border"))
