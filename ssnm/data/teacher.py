@@ -52,10 +52,6 @@ class TeacherMaps:
         resized = Image.fromarray(self._maps[number]).resize((size[1], size[0]), Image.Resampling.BILINEAR)
         return torch.from_numpy(np.array(resized))
 
-    def covers(self, item: Item) -> bool:
-        """Whether there is a map of the image."""
-        return self._find(item) is not None
-
     def _find(self, item: Item) -> int | None:
         if item.image is None:
             return None

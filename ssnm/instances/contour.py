@@ -29,13 +29,6 @@ def contours(masks: np.ndarray, reach: int = REACH) -> np.ndarray:
     return np.unpackbits(band, axis=0, count=len(masks)).view(bool)
 
 
-def dilated(masks: np.ndarray, reach: int) -> np.ndarray:
-    """Each mask (M, H, W) bool grown by `reach` pixels on every side (a square)."""
-    if not masks.size:
-        return masks.copy()
-    return np.unpackbits(_grown(np.packbits(masks, axis=0), reach), axis=0, count=len(masks)).view(bool)
-
-
 def _grown(packed: np.ndarray, reach: int) -> np.ndarray:
     """Bitwise OR over a square window, one axis after the other; zeros outside."""
     for axis in (1, 2):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ssnm.errors import DataError
-from ssnm.instances.contour import contours, dilated
+from ssnm.instances.contour import contours
 from ssnm.instances.select import (
     Ranking,
     best_proposals,
@@ -74,10 +74,6 @@ def test_suppression_keeps_what_the_authors_function_keeps():
 def test_contours_are_those_of_the_literal_rule(shape):
     masks = np.random.default_rng(0).random((11, *shape)) > 0.4
     assert (contours(masks) == np.array([literal_contour(m) for m in masks])).all()
-
-
-def test_dilation_grows_by_a_square():
-    assert (dilated(block(9, slice(4, 5))[None], 2)[0] == block(9, slice(2, 7))).all()
 
 
 @pytest.mark.parametrize(
