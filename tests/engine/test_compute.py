@@ -184,8 +184,8 @@ def test_the_loader_pins_every_tensor_of_a_batch(monkeypatch):
 
 
 def test_bfloat16_runs_under_autocast_and_trains(tiny_model, device):
-    """That a step rounds where it is asked to, and that the loss still falls by a third as it does in float32; how close
-    the two are is a matter of the processor."""
+    """That a step rounds where it is asked to, and that the loss still falls by a third, as in float32; how close the
+    two are is a matter of the processor."""
     dtypes = {}
     for precision in ("fp32", "bf16"):
         torch.manual_seed(0)
