@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import CheckpointError, MissingFileError
+from .files.places import find
 from .methods import part
 
 if TYPE_CHECKING:
@@ -29,8 +30,8 @@ def from_pretrained(
     """Load a model; the method that its file names decides what comes back (co-segmentation: a `CoSegmenter`).
 
     Args:
-        path: a training checkpoint (.pt) or exported model (.safetensors), or the name of a shipped model; None is
-            "default".
+        path: a training checkpoint (.pt) or exported model (.safetensors), here or under SSNM_DATA, or the name of a
+            shipped model; None is "default".
         device: "cpu", "cuda", ...; None takes an accelerator where there is one.
         method: the method that the model must be of ("ssnm", "osmn"); None: any.
 
@@ -44,7 +45,7 @@ def from_pretrained(
     shipped = SHIPPED.get("default" if path is None else str(path))
     if shipped is not None and not shipped.is_file():
         raise MissingFileError(f"{shipped}: the shipped model is missing from this installation; give a checkpoint")
-    file = shipped or Path(path)
+    file = shipped or find(path)
     model_file = load_model_file(file)
     if method is not None and model_file.method != method:
         raise CheckpointError(f"{file}: holds a model of {model_file.method}, but one of {method} is needed here; ssnm "
@@ -83,7 +84,6 @@ def evaluate(
         UserError: a model, folder or option that cannot be used, in one line.
     """
     from .coseg.evaluation import evaluate as evaluate_on
-    from .files.places import find
 
     named = model is None or isinstance(model, (str, os.PathLike))
     segmenter = from_pretrained(model, method="ssnm") if named else model

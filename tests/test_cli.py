@@ -1,5 +1,7 @@
 """The console command: overview, errors of one line, and what it does without torch."""
 
+import argparse
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -9,8 +11,9 @@ import pytest
 from PIL import Image
 
 from ssnm import __version__
-from ssnm.cli import COMMANDS, main
+from ssnm.cli import COMMANDS, VARIANTS, main
 from ssnm.data.procedural import ProceduralSource
+from ssnm.files.places import find
 
 ROOT = Path(__file__).parents[1]
 
@@ -124,10 +127,41 @@ def test_segment_takes_files_and_folders_and_writes_masks(photos, checkpoint, tm
     assert len(list((out / "overlays").iterdir())) == 4
 
 
-def test_segment_takes_a_single_image(photos, checkpoint, tmp_path, capsys):
-    arguments = [str(photos / "img_1.jpg"), "--out", str(tmp_path / "out"), "--checkpoint", str(checkpoint)]
+def test_segment_takes_a_single_image_and_a_model_from_the_folder_of_data(
+    photos, checkpoint, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setenv("SSNM_DATA", str(tmp_path))
+    (tmp_path / "model.pt").symlink_to(checkpoint)
+    arguments = ["photos/img_1.jpg", "--out", str(tmp_path / "out"), "--checkpoint", "model.pt"]
     assert main(["segment", *arguments]) == 0
     assert "shared by 1 image," in capsys.readouterr().out
+
+
+PATHS = set("DIR FILE ROOT CSV RAW RUN RUN2 IMAGE IMAGES FRAMES FIRST SRC DST CONFIG CHECKPOINT ANNOTATIONS".split())
+WRITTEN = {"out", "json", "root"}  # as they are given; root: of datasets prepare --to
+LATER = {"checkpoint", "prior", "proposals", "resume"}  # also words; where they are paths, the rule is applied after
+
+
+def path_arguments(parser):
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for sub in action.choices.values():
+                yield from path_arguments(sub)
+        elif set(str(action.metavar).replace(".", "|").upper().split("|")) & PATHS or action.type in (Path, find):
+            yield action
+
+
+@pytest.mark.parametrize("module", sorted({*(c.replace("-", "_") for c in COMMANDS),
+                                           *(m for _, of in VARIANTS.values() for m in of.values())}))  # fmt: skip
+def test_every_path_that_a_command_reads_is_looked_up_by_the_one_rule(module):
+    parser = argparse.ArgumentParser()
+    importlib.import_module(f"ssnm.commands.{module}").add_arguments(parser)
+    found = list(path_arguments(parser))
+    assert found
+    for action in found:
+        to_be_written = action.type is Path and ((module, action.dest) == ("instances", "checkpoint") or
+                                                       action.dest in WRITTEN)  # fmt: skip
+        assert action.type is find or to_be_written or (action.type is None and action.dest in LATER), action.dest
 
 
 def test_the_scripts_of_a_checkout_are_the_commands():

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
+from ..files.places import find
 from ..files.progress import progress_bar
 from ..methods import load_config
 
@@ -20,7 +21,7 @@ _SHOWN = 10
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments on `parser`."""
-    parser.add_argument("config", metavar="CONFIG", help="YAML file with the sources under data.sources")
+    parser.add_argument("config", type=find, metavar="CONFIG", help="YAML file with the sources under data.sources")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="the folder of the stores")
     parser.add_argument("--size", type=int, metavar="S", help="side of the square images (default: data.size)")
     parser.add_argument("--workers", type=int, default=0, metavar="K", help="processes (default: data.workers)")

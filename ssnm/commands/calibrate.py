@@ -12,14 +12,15 @@ from pathlib import Path
 
 from ..config.loading import apply_overrides
 from ..errors import CheckpointError
+from ..files.places import find
 from ..methods import load_config
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "checkpoint", type=Path, metavar="CHECKPOINT", help="a training checkpoint, or with --config any model file"
+        "checkpoint", type=find, metavar="CHECKPOINT", help="a training checkpoint, or with --config any model file"
     )
-    parser.add_argument("--config", metavar="CONFIG", help="take the held-out images of this config")
+    parser.add_argument("--config", type=find, metavar="CONFIG", help="take the held-out images of this config")
     parser.add_argument("--out", type=Path, required=True, metavar="OUT.safetensors")
     parser.add_argument("--sizes", type=int, nargs="+", default=[224, 256, 288], help="default: 224 256 288")
     parser.add_argument("--groups", type=_positive, default=100, help="held-out groups to draw (default: %(default)s)")

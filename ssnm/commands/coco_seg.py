@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "annotations",
         nargs="?",
-        type=Path,
+        type=find,
         metavar="ANNOTATIONS",
         help="COCO's instances_train2017.json or a file in its format; "
         "left out with --verify, the index at --out is checked as it is",
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
 def _build(args: argparse.Namespace) -> CocoSegIndex:
     start = time.perf_counter()
     index = build_index(
-        find(args.annotations),
+        args.annotations,
         min_area=args.min_area,
         min_images=args.min_images,
         area_scale=args.area_scale,

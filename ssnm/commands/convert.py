@@ -10,13 +10,15 @@ import argparse
 import importlib
 from pathlib import Path
 
+from ..files.places import find
+
 # Name -> module with convert(source, target, **options).
 KINDS = {"release": "..coseg.release.convert", "osmn": "..video.convert"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("kind", choices=sorted(KINDS), metavar="KIND", help=f"whose file: {', '.join(sorted(KINDS))}")
-    parser.add_argument("source", type=Path, metavar="SRC", help="the authors' file")
+    parser.add_argument("source", type=find, metavar="SRC", help="the authors' file")
     parser.add_argument("out", type=Path, metavar="DST", help="the file to write, .safetensors")
     parser.add_argument("--solver", choices=["adam200", "exact"], default="adam200",
                         help="release: of the spatial mask (default: adam200, what the weights were trained behind)")

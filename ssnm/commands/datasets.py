@@ -27,10 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     prepare = commands.add_parser("prepare", help="build a set's folder from what one downloads")
     prepare.add_argument("name", choices=(*PREPARED_SETS, COCO_SEG), metavar="NAME",
                          help=f"one of {', '.join(PREPARED_SETS)}, {COCO_SEG}")  # fmt: skip
-    prepare.add_argument("--from", dest="raw", required=True, type=Path, metavar="RAW", help="the unpacked download")
+    prepare.add_argument("--from", dest="raw", required=True, type=find, metavar="RAW", help="the unpacked download")
     prepare.add_argument("--to", dest="root", required=True, type=Path, metavar="ROOT",
                          help="the folder to build; running again finishes an interrupted run")  # fmt: skip
-    prepare.add_argument("--list", dest="image_list", type=Path, metavar="CSV",
+    prepare.add_argument("--list", dest="image_list", type=find, metavar="CSV",
                          help="msrc: the images to take, columns class,file (default: first 10 of each)")  # fmt: skip
     prepare.add_argument("--group", dest="groups", action="append", default=[], metavar="NAME=FOLDER",
                          help="icoseg: the raw folder of a group that is named otherwise; may be repeated")  # fmt: skip
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     check.add_argument("name", choices=(*TEST_SETS, COCO_SEG), metavar="NAME",
                        help=f"one of {', '.join(TEST_SETS)}, {COCO_SEG}")  # fmt: skip
-    check.add_argument("--data", dest="root", required=True, type=Path, metavar="ROOT",
+    check.add_argument("--data", dest="root", required=True, type=find, metavar="ROOT",
                        help="the folder that holds image/ (and groundtruth/)")  # fmt: skip
     index = commands.add_parser("coco-seg", help="build or verify the index of the COCO-SEG training set")
     coco_seg.add_arguments(index)
@@ -70,7 +70,7 @@ def _prepare(args: argparse.Namespace) -> int:
     from ..data.prepare import prepare_test_set
 
     done = prepare_test_set(
-        args.name, find(args.raw), args.root, args.image_list, _group_names(args.groups),
+        args.name, args.raw, args.root, args.image_list, _group_names(args.groups),
         progress=progress_bar("prepared"),
     )
     for category, count in done.counts.items():
@@ -85,7 +85,7 @@ def _prepare(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> int:
     from ..data.check import check_test_set
 
-    report = check_test_set(args.name, find(args.root), progress=progress_bar("checked"))
+    report = check_test_set(args.name, args.root, progress=progress_bar("checked"))
     print(report.table())
     for note in (*report.notes, *report.doubts):
         print(f"note: {note}")
@@ -99,7 +99,7 @@ def _check(args: argparse.Namespace) -> int:
 def _prepare_coco_seg(args: argparse.Namespace) -> int:
     if args.image_list is not None or args.groups:
         raise ConfigError("--list and --group are for msrc and icoseg, not coco_seg; leave them out")
-    raw = find(args.raw)
+    raw = args.raw
     places = (raw / "annotations" / _ANNOTATIONS, raw / _ANNOTATIONS)
     annotations = next((p for p in places if p.is_file()), None)
     if annotations is None:
@@ -111,7 +111,7 @@ def _prepare_coco_seg(args: argparse.Namespace) -> int:
 
 
 def _check_coco_seg(args: argparse.Namespace) -> int:
-    return _run_coco_seg(["--out", str(find(args.root) / COCO_SEG_INDEX), "--verify"])
+    return _run_coco_seg(["--out", str(args.root / COCO_SEG_INDEX), "--verify"])
 
 
 def _run_coco_seg(arguments: list[str]) -> int:

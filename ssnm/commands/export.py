@@ -7,14 +7,15 @@ import json
 from pathlib import Path
 
 from ..errors import DataError
+from ..files.places import find
 from ..methods import part
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a training checkpoint (.pt)")
+    parser.add_argument("checkpoint", type=find, metavar="CHECKPOINT", help="a training checkpoint (.pt)")
     parser.add_argument("out", type=Path, metavar="OUT.safetensors", help="the file to write")
     parser.add_argument(
-        "--card", type=Path, metavar="FILE.json", help="model card: data, steps, seed, licences, limits"
+        "--card", type=find, metavar="FILE.json", help="model card: data, steps, seed, licences, limits"
     )
     parser.add_argument("--half", action="store_true", help="store the weights in float16 (half the size)")
 

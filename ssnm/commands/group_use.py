@@ -19,7 +19,7 @@ from ..metrics.tables import percent
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="checkpoint, exported model, or the word default")
-    parser.add_argument("--data", type=Path, required=True, metavar="ROOT", help="test set in the processed layout")
+    parser.add_argument("--data", type=find, required=True, metavar="ROOT", help="test set in the processed layout")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write group_use.json and wrong.png there")
     parser.add_argument("--classes", metavar="A,B", help="only these classes, at least two")
     parser.add_argument("--seed", type=int, default=0, help="draws the other images of the groups (default 0)")
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     from ..visualize.panels import group_panel
 
     segmenter = from_pretrained(args.checkpoint, args.device, method="ssnm")
-    test_set = read_test_set("folder", find(args.data))
+    test_set = read_test_set("folder", args.data)
     if args.classes:
         test_set = select_classes(test_set, [c.strip() for c in args.classes.split(",")])
     result = measure_group_use(segmenter.predictor, test_set, args.seed, args.group_size, segmenter.threshold)

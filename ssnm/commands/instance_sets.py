@@ -18,7 +18,7 @@ from ..files.places import find
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     from ..data.coco_instances import GroupRule
 
-    parser.add_argument("--from", dest="root", required=True, type=Path, metavar="ROOT", help="COCO or VOC folder")
+    parser.add_argument("--from", dest="root", required=True, type=find, metavar="ROOT", help="COCO or VOC folder")
     parser.add_argument("--out", required=True, type=Path, metavar="FILE|DIR", help="COCO: .json file; VOC: folder")
     rule = GroupRule()
     for name, text in (("min-share", "an object counts from this share of the image on"),
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     from ..data.instance_groups import coco_groups, voc_groups
 
     rule = GroupRule(**{f.name: getattr(args, f.name) for f in fields(GroupRule)})
-    root = find(args.root)
+    root = args.root
     if (root / "SegmentationObject").is_dir():
         counts = voc_groups(root, args.out, rule)
         use = f"--dataset instance_folder --data {args.out}"

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ConfigError
+from ..files.places import find
 from ..files.progress import progress_bar
 from .segment import _require_readable, expand
 
@@ -24,7 +25,7 @@ TRUST = {"yes": True, "no": False}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="image files, or folders of them")
+    parser.add_argument("images", nargs="+", type=find, metavar="IMAGE", help="image files, or folders of them")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where masks and overlays go")
     add_method_arguments(parser)
     parser.add_argument("--mode", choices=["fast", "paper"], default="fast",
@@ -88,14 +89,14 @@ def prior_from(text: str, names: list[str], device: str | None) -> Any:
         return CosegPrior(device)
     from ..instances.prior import folder_prior
 
-    return folder_prior(text, names)
+    return folder_prior(find(text), names)
 
 
 def proposals_from(text: str, names: list[str]) -> Any:
     """What ``--proposals`` means, as ``discover`` takes it."""
     from ..instances.proposal_files import StoredProposals
 
-    return text if text == "builtin" else StoredProposals(text, names)
+    return text if text == "builtin" else StoredProposals(find(text), names)
 
 
 def trained_from(args: argparse.Namespace) -> bool | None:

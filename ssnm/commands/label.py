@@ -13,10 +13,11 @@ from pathlib import Path
 from ..data.labels import FORMATS, Label, LabelWriter, check_classes
 from ..errors import ConfigError, DataError
 from ..files.listing import list_folders, list_images
+from ..files.places import find
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGES|DIR", help="images, or a folder")
+    parser.add_argument("images", nargs="+", type=find, metavar="IMAGES|DIR", help="images, or a folder")
     parser.add_argument("--format", required=True, choices=FORMATS, help="of the label files")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="where they go")
     parser.add_argument("--class", dest="name", metavar="NAME", help="class of the one group (default: object)")

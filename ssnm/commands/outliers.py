@@ -17,8 +17,8 @@ from ..files.places import find
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="checkpoint, exported model, or the word default")
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--data", type=Path, metavar="ROOT", help="test set in the processed layout")
-    source.add_argument("--config", metavar="CONFIG", help="the held-out images of this config, every category alike")
+    source.add_argument("--data", type=find, metavar="ROOT", help="test set in the processed layout")
+    source.add_argument("--config", type=find, metavar="CONFIG", help="its held-out images, every category alike")
     parser.add_argument("--set", dest="overrides", nargs="+", default=[], metavar="KEY=VALUE", help="as in train")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write outliers.json there")
     parser.add_argument("--groups", type=int, default=60, help="how many groups (default: %(default)s)")
@@ -53,6 +53,6 @@ def _cases(args: argparse.Namespace, size: int) -> list:
         raise ConfigError(f"--groups must be 1 or more and --group-size 2 or more, got {args.groups} and "
                           f"{args.group_size}")  # fmt: skip
     if args.data is not None:
-        return cases_of_set(read_test_set("folder", find(args.data)), args.groups, args.seed, args.group_size)
+        return cases_of_set(read_test_set("folder", args.data), args.groups, args.seed, args.group_size)
     config = load_config(args.config, args.overrides)
     return cases_of_pool(build_pools(config.data)[1], size, args.groups, args.seed, args.group_size)

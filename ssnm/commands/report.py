@@ -32,10 +32,10 @@ _FACTS = ("dataset", "checkpoint", "grouping", "group_size", "seed", "commit", "
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``ssnm report``."""
-    parser.add_argument("folder", type=Path, metavar="RUN", help="results folder of the test command")
-    parser.add_argument("--against", type=Path, metavar="RUN2", help="a second run on the same images, side by side")
+    parser.add_argument("folder", type=find, metavar="RUN", help="results folder of the test command")
+    parser.add_argument("--against", type=find, metavar="RUN2", help="a second run on the same images, side by side")
     parser.add_argument("--out", type=Path, metavar="FILE", help="the page (default: RUN/report.html)")
-    parser.add_argument("--data", type=Path, metavar="ROOT", help="where the test set is now, if it has moved")
+    parser.add_argument("--data", type=find, metavar="ROOT", help="where the test set is now, if it has moved")
 
 
 def run(args: argparse.Namespace) -> int:

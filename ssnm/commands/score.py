@@ -27,10 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``ssnm score``."""
     parser.add_argument("--task", choices=["coseg", "video"], default="coseg",
                         help="ssnm score --task video --help has the options for videos")  # fmt: skip
-    parser.add_argument("run", nargs="?", type=Path, metavar="RUN",
+    parser.add_argument("run", nargs="?", type=find, metavar="RUN",
                         help="a folder that ssnm test wrote: its maps, against its own truth")  # fmt: skip
-    parser.add_argument("--pred", metavar="DIR", help="maps: DIR/<class>/<name>.png, grey, 0..255")
-    parser.add_argument("--gt", metavar="DIR", help="ground truth: DIR/<class>/<name>.*, or its root")
+    parser.add_argument("--pred", type=find, metavar="DIR", help="maps: DIR/<class>/<name>.png, grey, 0..255")
+    parser.add_argument("--gt", type=find, metavar="DIR", help="ground truth: DIR/<class>/<name>.*, or its root")
     add_protocol_arguments(parser)
     parser.add_argument("--classes", metavar="A,B", help="score only these class folders")
     parser.add_argument("--allow-extra", action="store_true", help="ignore maps that have no ground truth")
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--curve", action="store_true", help="print mean J at the thresholds 0, 0.1, ... 0.9")
     parser.add_argument("--cosal", action="store_true", help="also S, E, F and MAE (needs the extra cosal)")
     parser.add_argument("--workers", type=int, metavar="K", help="threads (default: one per core)")
-    parser.add_argument("--out", metavar="DIR", help="write scores.json, scores.csv, images.csv, curve.csv, scores.md")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write scores.json, .csv, .md, images.csv, curve.csv")
 
 
 def add_protocol_arguments(parser: argparse.ArgumentParser) -> None:
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
         if comparison is not None:
             comparison.write(args.out)
         if cosal is not None:
-            write_text(Path(args.out) / "cosal.json", json.dumps(cosal.to_dict(), indent=1) + "\n")
+            write_text(args.out / "cosal.json", json.dumps(cosal.to_dict(), indent=1) + "\n")
         print(f"\nwritten to {args.out}")
     return 0
 
@@ -88,7 +88,7 @@ def _sides(args: argparse.Namespace) -> tuple[Path, Path, list[str] | None]:
     if args.run is None:
         if args.pred is None or args.gt is None:
             raise ConfigError("give RUN, a folder that ssnm test wrote, or both --pred and --gt")
-        return Path(args.pred), find(args.gt), None
+        return args.pred, args.gt, None
     if args.pred is not None:
         raise ConfigError(f"RUN ({args.run}) holds the maps; leave out --pred")
     results = read_results(args.run)

@@ -20,10 +20,10 @@ from .test_instances import selected
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``ssnm score --task instances``."""
     parser.add_argument("--task", choices=["instances"], help="what is scored")
-    parser.add_argument("--pred", required=True, type=Path, metavar="DIR", help="DIR/<group>/instances.json")
-    parser.add_argument("--gt", required=True, type=Path, metavar="ROOT", help="the test set")
+    parser.add_argument("--pred", required=True, type=find, metavar="DIR", help="DIR/<group>/instances.json")
+    parser.add_argument("--gt", required=True, type=find, metavar="ROOT", help="the test set")
     parser.add_argument("--dataset", choices=INSTANCE_SETS, default="instance_folder", help="its layout (the first)")
-    parser.add_argument("--groups", type=Path, metavar="FILE", help="coco_instances: the groups")
+    parser.add_argument("--groups", type=find, metavar="FILE", help="coco_instances: the groups")
     parser.add_argument("--classes", metavar="A,B", help="only these groups")
     parser.add_argument("--against", choices=list(published_instance_results()["datasets"]),
                         help="put the result under the paper's Tables 2 and 4")  # fmt: skip
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     from ..instances.testing import score_folder
     from ..metrics.instances import published_table
 
-    groups = selected(read_instance_set(args.dataset, find(args.gt), args.groups), args.classes)
+    groups = selected(read_instance_set(args.dataset, args.gt, args.groups), args.classes)
     scores = score_folder(args.pred, groups)
     print(scores.table())
     if args.against:

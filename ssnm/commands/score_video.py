@@ -19,8 +19,8 @@ PUBLISHED = ("davis2016", "davis2017", "youtube_objects")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``ssnm score --task video``."""
     parser.add_argument("--task", choices=["video"], help="what is scored (ssnm score --help: co-segmentation)")
-    parser.add_argument("--pred", required=True, type=Path, metavar="DIR", help="masks: DIR/SEQ/FRAME.png, or frames")
-    parser.add_argument("--gt", required=True, type=Path, metavar="DIR", help="truth of the same layout, or a root")
+    parser.add_argument("--pred", required=True, type=find, metavar="DIR", help="masks: DIR/SEQ/FRAME.png, or frames")
+    parser.add_argument("--gt", required=True, type=find, metavar="DIR", help="truth of the same layout, or a root")
     parser.add_argument("--split", metavar="NAME", help="of a DAVIS root: val (default), train, 2016/val, ...")
     parser.add_argument("--protocol", default="davis", choices=PROTOCOLS, help="official (default) or OSMN's")
     parser.add_argument("--allow-missing", action="store_true", help="score a missing sequence or frame as empty")
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     """
     if args.workers is not None and args.workers < 1:
         raise ConfigError(f"--workers {args.workers}: at least 1 is needed")
-    scores = score_videos(args.pred, find(args.gt), args.protocol, args.split, args.allow_missing, args.workers)
+    scores = score_videos(args.pred, args.gt, args.protocol, args.split, args.allow_missing, args.workers)
     print(report(scores, args.dataset))
     if args.json is not None:
         print(f"\nwritten to {scores.write_json(args.json)}")

@@ -23,7 +23,7 @@ LIKELY = 0.1  # a category below this probability is not worth a name
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="image files, or folders of them")
+    parser.add_argument("images", nargs="+", type=find, metavar="IMAGE", help="image files, or folders of them")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where masks and overlays go")
     parser.add_argument("--checkpoint", default="default", metavar="FILE", help="a model (default: the shipped one)")
     parser.add_argument(
@@ -51,9 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from .. import from_pretrained
 
-    given = [find(path) for path in args.images]
-    images = expand(given)
-    for folder in (p for p in given if p.is_dir()):
+    images = expand(args.images)
+    for folder in (p for p in args.images if p.is_dir()):
         if note := left_out([folder]):
             print(f"note: {folder}: {note}")
     segmenter = from_pretrained(args.checkpoint, args.device, method="ssnm")

@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="checkpoint, exported model, or the word default")
     parser.add_argument("--dataset", required=True, choices=sorted(TEST_SETS),
                         help="which test set; --dataset davis2016 --help has the options for videos")  # fmt: skip
-    parser.add_argument("--data", type=Path, required=True, metavar="ROOT", help="its folder, here or in $SSNM_DATA")
+    parser.add_argument("--data", type=find, required=True, metavar="ROOT", help="its folder, here or in $SSNM_DATA")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where maps and scores go")
     parser.add_argument("--device", help="cpu, cuda, ... (default: an accelerator where there is one)")
     parser.add_argument("--grouping", choices=ORDERS, default="natural", help="how classes are cut into groups")
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
 
     _check_options(args)
     protocol_from(args)  # wrong options are said before anything is predicted
-    root = find(args.data)
+    root = args.data
     test_set = read_test_set(args.dataset, root)
     if args.repeats is not None and not test_set.has_truth:
         raise DataError(f"{root}: --repeats compares scores, but there is no ground truth; add groundtruth/")

@@ -23,13 +23,13 @@ OWN = "own"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", type=Path, metavar="CONFIG", help="a YAML config of method deepco3")
+    parser.add_argument("config", type=find, metavar="CONFIG", help="a YAML config of method deepco3")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE",
                         help="change a value of the config; may be repeated")  # fmt: skip
     parser.add_argument("--dataset", required=True, choices=DATASETS, help="which layout")
-    parser.add_argument("--data", type=Path, metavar="ROOT", help="its folder, here or in $SSNM_DATA")
+    parser.add_argument("--data", type=find, metavar="ROOT", help="its folder, here or in $SSNM_DATA")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where masks and scores go")
-    parser.add_argument("--groups", type=Path, metavar="FILE", help="coco_instances: the groups")
+    parser.add_argument("--groups", type=find, metavar="FILE", help="coco_instances: the groups")
     parser.add_argument("--classes", metavar="A,B", help="only these groups")
     parser.add_argument("--against", choices=list(published_instance_results()["datasets"]),
                         help="put the result under the paper's Tables 2 and 4")  # fmt: skip
@@ -88,7 +88,7 @@ def _root(args: argparse.Namespace) -> Path:
         return write_procedural_instances(args.out / "data", seed=args.seed)
     if args.data is None:
         raise ConfigError(f"--data ROOT is needed: the folder of {args.dataset}")
-    return find(args.data)
+    return args.data
 
 
 def selected(groups: list, classes: str | None) -> list:
@@ -118,7 +118,7 @@ def inputs_from(args: argparse.Namespace):
     def prior(group) -> Any:
         if args.prior in ("border", "coseg"):
             return coseg or args.prior
-        place = group.saliency if args.prior == OWN else of_group(Path(args.prior), group.name)
+        place = group.saliency if args.prior == OWN else of_group(find(args.prior), group.name)
         if place is None:
             raise ConfigError(f"--prior own: group {group.name} has no folder of maps (SalRes_*) in the data")
         return folder_prior(place, [path.name for path in group.paths])
@@ -126,7 +126,7 @@ def inputs_from(args: argparse.Namespace):
     def proposals(group) -> Any:
         if args.proposals == "builtin":
             return args.proposals
-        place = group.proposals if args.proposals == OWN else of_group(Path(args.proposals), group.name)
+        place = group.proposals if args.proposals == OWN else of_group(find(args.proposals), group.name)
         if place is None:
             raise ConfigError(f"--proposals own: group {group.name} has no folder of proposals (MCG*) in the data")
         return StoredProposals(place, [path.name for path in group.paths])

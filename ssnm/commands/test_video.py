@@ -30,7 +30,7 @@ ANNOTATIONS = "Annotations"  # what YouTube-VOS's server wants the folder to be 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="checkpoint, exported model, or the word video")
     parser.add_argument("--dataset", required=True, choices=VIDEO_SETS, help="which test set")
-    parser.add_argument("--data", type=Path, required=True, metavar="ROOT", help="its folder, here or in $SSNM_DATA")
+    parser.add_argument("--data", type=find, required=True, metavar="ROOT", help="its folder, here or in $SSNM_DATA")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where masks and scores go")
     parser.add_argument("--split", metavar="NAME", help="of DAVIS (default val) and YouTube-VOS (default valid)")
     parser.add_argument("--sequences", metavar="A,B", help="only these videos")
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     for option in ("zip", "listed_frames_only"):
         if getattr(args, option) and not of_youtube_vos:
             raise ConfigError(f"--{option.replace('_', '-')} is for --dataset youtube_vos; leave it out")
-    root = find(args.data)
+    root = args.data
     videos = _selected(read_video_set(args.dataset, root, args.split, args.listed_frames_only), args.sequences)
     segmenter = from_pretrained(args.checkpoint, args.device, method="osmn")
     masks = args.out / ANNOTATIONS if of_youtube_vos else args.out

@@ -16,11 +16,12 @@ from pathlib import Path
 
 from ..config.loading import config_to_yaml
 from ..errors import ConfigError
+from ..files.places import find
 from ..methods import load_config, part
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", metavar="CONFIG", help="YAML file, for instance configs/quickstart.yaml")
+    parser.add_argument("config", type=find, metavar="CONFIG", help="YAML file, for instance configs/quickstart.yaml")
     parser.add_argument(
         "--set",
         dest="overrides",
@@ -32,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", type=Path, help="run folder (default: runs/<config name>)")
     parser.add_argument("--resume", metavar="auto|FILE", help="go on from a checkpoint; auto: the run folder's last")
-    parser.add_argument("--init-from", type=Path, metavar="FILE", help="start from the weights of another model")
+    parser.add_argument("--init-from", type=find, metavar="FILE", help="start from the weights of another model")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: an accelerator where there is one)")
     parser.add_argument(
         "--deterministic",
@@ -45,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     overrides = [o for group in args.overrides for o in group]
     config = load_config(args.config, [*overrides, *(["train.deterministic=true"] if args.deterministic else [])])
-    out = args.out or Path("runs") / Path(args.config).stem
+    out = args.out or Path("runs") / args.config.stem
     from ..engine.distributed import join, leave
     from ..engine.runs import find_resume
     from ..engine.runtime import pick_device
@@ -79,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
 
 def resume_command(args: argparse.Namespace, out: Path) -> str:
     """The whole command that goes on with the run in `out`, quoted for a shell; --init-from has done its part."""
-    command = [*_program(), args.config]
+    command = [*_program(), str(args.config)]
     for group in args.overrides:
         command += ["--set", *group]
     if args.device:

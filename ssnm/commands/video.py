@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from ..files.listing import plain_stem
+from ..files.places import find
 from ..files.progress import terminal_bar
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("frames", type=Path, metavar="FRAMES", help="a folder of images, or a video file")
-    parser.add_argument("--mask", type=Path, required=True, metavar="FIRST", help="mask, or a folder of them")
+    parser.add_argument("frames", type=find, metavar="FRAMES", help="a folder of images, or a video file")
+    parser.add_argument("--mask", type=find, required=True, metavar="FIRST", help="mask, or a folder of them")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where masks and overlays go")
     parser.add_argument("--checkpoint", default="video", metavar="FILE", help="a model of method osmn")
     parser.add_argument("--finetune", type=int, default=0, metavar="K", help="K steps on the first frame, per object")

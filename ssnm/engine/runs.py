@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from ..errors import ConfigError, TrainingError
+from ..files.places import find
 from .checkpoint import load_training, save_training
 from .distributed import Processes
 from .logs import RunLog, SilentLog
@@ -62,7 +63,7 @@ def find_resume(request: str | None, out: Path) -> Path | None:
         return last if last.exists() else None
     if request is None and last.exists():
         raise ConfigError(f"{out} already holds a run; go on with it (--resume auto) or choose another --out")
-    return Path(request) if request else None
+    return find(request) if request else None
 
 
 def loop_options(train: Any, evaluate_every: int) -> LoopOptions:
