@@ -16,10 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ConfigError
+from ..errors import ConfigError, DataError, MissingFileError
+from ..files.images import load_rgb
+from ..files.listing import all_problems, left_out
 from ..files.places import find
 from ..files.progress import progress_bar
-from .segment import _require_readable, expand
+from .segment import expand
 
 TRUST = {"yes": True, "no": False}
 
@@ -54,8 +56,9 @@ def run(args: argparse.Namespace) -> int:
     from ..instances.discovery import Progress, discover
     from ..instances.result import image_ids
 
-    images = expand(args.images)
-    _require_readable(images)
+    images = _readable(expand(args.images))
+    for note in filter(None, (left_out([folder]) for folder in args.images if folder.is_dir())):
+        print(f"note: {note}")
     image_ids([path.stem for path in images])  # two of one name: said before the work
     names = [path.name for path in images]
     show = progress_bar("instances")
@@ -79,6 +82,25 @@ def run(args: argparse.Namespace) -> int:
     print(f"{_count(total, 'instance')} in {_count(len(images), 'image')}; {result.prior}")
     print(f"overlays, masks and instances.json: {args.out}")
     return 0
+
+
+def _readable(images: list[Path]) -> list[Path]:
+    """The images that can be read; the others are named and left out.
+
+    Raises:
+        DataError: none can.
+    """
+    problems = {}
+    for path in images:
+        try:
+            load_rgb(path)
+        except (DataError, MissingFileError) as error:
+            problems[path] = str(error)
+    if len(problems) == len(images):
+        raise DataError(all_problems(list(problems.values()), len(images), "images"))
+    for problem in problems.values():
+        print(f"left out: {problem}")
+    return [path for path in images if path not in problems]
 
 
 def prior_from(text: str, names: list[str], device: str | None) -> Any:

@@ -105,6 +105,10 @@ def read_results(folder: Path) -> Results:
     """
     try:
         record = json.loads((folder / RUN_RECORD).read_text(encoding="utf-8"))
+        if record.get("task", "coseg") != "coseg":
+            task = record["task"]
+            raise DataError(f"{folder}: a run of task {task}; score it with ssnm score --task {task} --pred {folder} "
+                            "--gt TRUTH")  # fmt: skip
         images = {
             f"{group['category']}/{image['name']}": {"category": group["category"], **image}
             for group in record["groups"]
@@ -112,7 +116,9 @@ def read_results(folder: Path) -> Results:
         }
     except (FileNotFoundError, NotADirectoryError):
         raise MissingFileError(f"{folder}: no {RUN_RECORD} in it; give the folder that ssnm test --out wrote") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except DataError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{folder / RUN_RECORD}: damaged ({type(error).__name__}: {error}); test again") from None
     scores = FolderScores.from_json(folder / SCORES) if (folder / SCORES).is_file() else None
     for score in scores.images if scores is not None else ():

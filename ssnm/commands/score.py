@@ -66,8 +66,8 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("--dataset chooses a published table; add --against published")
     maps, truth, tested = _sides(args)
     classes = tested if classes is None else classes
-    cosal = cosal_folder(maps, truth, classes, args.allow_extra) if args.cosal else None
     scores = score_folder(maps, truth, protocol, args.workers, classes, args.allow_extra)
+    cosal = cosal_folder(maps, truth, classes, args.allow_extra) if args.cosal else None
     comparison = compare_with_published({args.name: scores}, args.dataset) if args.against else None
     parts = [scores.table()]
     parts += [curve_table(scores)] if args.curve else []

@@ -13,6 +13,7 @@ import statistics
 from pathlib import Path
 
 from ..coseg.partition import ORDERS
+from ..data.check import require_usable
 from ..data.testsets import TEST_SETS, read_test_set
 from ..errors import ConfigError, DataError
 from ..files.places import find
@@ -56,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
         raise DataError(f"{root}: --repeats compares scores, but there is no ground truth; add groundtruth/")
     if args.classes:
         test_set = select_classes(test_set, [c.strip() for c in args.classes.split(",")])
+    notes = require_usable(test_set.images)
     processes, device = join(args.device)
     segmenter = from_pretrained(args.checkpoint, device, method="ssnm")
     segmenter.predictor.use_scales(args.scales)
@@ -72,6 +74,8 @@ def run(args: argparse.Namespace) -> int:
     else:
         groups, predictor = job.write(args.out, args.grouping, args.seed)
         if processes.is_first:
+            for note in notes:
+                print(f"note: {note}")
             _report(job, args, groups, predictor)
     processes.wait()
     leave(processes)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Sequence
 
 from PIL import Image
 
+from ..data.check import require_usable
 from ..data.records import TestImage
 from ..data.testsets import TestSet, read_test_set
 from ..errors import DataError
@@ -82,6 +84,8 @@ def evaluate(
         raise DataError(f"{root}: no ground truth (groundtruth/<class>/*), so there is nothing to score")
     if classes is not None:
         test_set = select_classes(test_set, classes)
+    for note in require_usable(test_set.images):
+        warnings.warn(note, stacklevel=3)
     scratch = tempfile.TemporaryDirectory() if out is None else None
     maps = Path(scratch.name if out is None else out)
     TestJob(segmenter, test_set, root, group_size, overlays=False).write(maps, grouping, seed)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..data.records import TestImage
 from ..data.testsets import TestSet
-from ..data.voc import read_voc_coseg_list
+from ..data.voc import photographs
 from ..errors import DataError
-from ..files.images import load_rgb
-from ..files.masks import read_binary
+from ..files.given import read_given
+from ..files.masks import fitting, read_binary
 from ..metrics import FolderScores, GroupUse, binarize, group_use_record, score_arrays, spatial_auc
 from ..visualize.panels import GroupPictures
 from .predict import Predictor
@@ -32,28 +30,12 @@ class GroupUseResult:
 
 
 def two_kind_images(test_set: TestSet) -> list[tuple[TestImage, TestImage]]:
-    """The images that stand in two or more classes, as their entries in the first two of them.
-
-    Files are the same image when the list of the PASCAL-VOC co-segmentation set says so; in other sets, when they hold
-    the same bytes: a name says nothing, many sets number every class from 0000 on.
-    """
-    voc_names = {(entry.category, entry.file): entry.voc_name for entry in read_voc_coseg_list()}
-    known = all((i.category, i.name) in voc_names for i in test_set.images)
-    photographs = voc_names if known else _contents(test_set.images)
+    """The images that stand in two or more classes, as their entries in the first two of them."""
+    same_file = photographs(test_set.images)
     entries: dict[str, dict[str, TestImage]] = defaultdict(dict)  # photograph -> class -> its first entry there
     for image in test_set.images:
-        entries[photographs[image.category, image.name]].setdefault(image.category, image)
+        entries[same_file[image.category, image.name]].setdefault(image.category, image)
     return [(same[a], same[b]) for same in entries.values() if len(same) > 1 for a, b in [sorted(same)[:2]]]
-
-
-def _contents(images: Sequence[TestImage]) -> dict[tuple[str, str], str]:
-    """(class, name) -> what the file holds; only files of one length with another are read."""
-    lengths = [image.image.stat().st_size for image in images]
-    shared = Counter(lengths)
-    return {
-        (i.category, i.name): hashlib.sha256(i.image.read_bytes()).hexdigest() if shared[n] > 1 else str(i.image)
-        for i, n in zip(images, lengths)
-    }
 
 
 def measure_group_use(
@@ -77,7 +59,7 @@ def measure_group_use(
     records, pictures = [], []
     for case in cases:
         groups = [_group(rng, entry, members[entry.category], group_size) for entry in case]
-        predictions = [predictor.predict([image.image for image in group]) for group in groups]
+        predictions = [predictor.predict([fitting(image.image, image.truth) for image in group]) for group in groups]
         masks = [binarize(p.probability(0), rule)[0] for p in predictions]
         truths = [read_binary(entry.truth).object for entry in case]
         if not all(truth.any() for truth in truths):
@@ -102,7 +84,7 @@ def measure_spatial_auc(predictor: Predictor, test_set: TestSet, group_size: int
     values = []
     for category in test_set.categories:
         images = [image for image in test_set.images if image.category == category][:group_size]
-        masks = predictor.predict([image.image for image in images]).spatial_masks
+        masks = predictor.predict([fitting(image.image, image.truth) for image in images]).spatial_masks
         if masks is not None:
             values.append(spatial_auc(list(masks), [read_binary(image.truth).object for image in images]))
     return float(np.nanmean(values)) if values else float("nan")
@@ -129,7 +111,7 @@ def _panels(d, case, groups, truths, predictions) -> list[GroupPictures]:
     for entry, group, truth, prediction in zip(case, groups, truths, predictions):
         panels.append(
             GroupPictures(
-                images=[load_rgb(image.image).array for image in group],
+                images=[read_given(fitting(image.image, image.truth)).array for image in group],
                 spatial_masks=None if prediction.spatial_masks is None else list(prediction.spatial_masks),
                 probabilities=[prediction.probability(i) for i in range(len(group))],
                 truths=[truth, *(read_binary(image.truth).object for image in group[1:])],

@@ -10,9 +10,9 @@ import numpy as np
 
 from ..data.records import TestImage
 from ..data.testsets import TestSet
-from ..data.voc import read_voc_coseg_list
+from ..data.voc import photographs
 from ..errors import DataError
-from ..files.masks import read_binary
+from ..files.masks import fitting, read_binary
 from ..metrics import OutlierRecord, Outliers, binarize, jaccard
 from .groups import GroupDataset
 from .pool import ImagePool
@@ -58,9 +58,8 @@ def cases_of_set(test_set: TestSet, groups: int, seed: int = 0, group_size: int 
     """
     if not test_set.has_truth:
         raise DataError("outliers need ground truth: the folder groundtruth/ is missing")
-    photographs = {(e.category, e.file): e.voc_name for e in read_voc_coseg_list()}
-    known = all((i.category, i.name) in photographs for i in test_set.images)
-    name = lambda image: photographs[image.category, image.name] if known else image.name  # noqa: E731
+    same_file = photographs(test_set.images)
+    name = lambda image: same_file[image.category, image.name]  # noqa: E731
     members = defaultdict(list)
     for image in test_set.images:
         members[image.category].append(image)
@@ -74,13 +73,15 @@ def cases_of_set(test_set: TestSet, groups: int, seed: int = 0, group_size: int 
         category = large[k % len(large)]
         images = [members[category][i] for i in rng.choice(len(members[category]), group_size, replace=False)]
         others = [i for i in test_set.images if i.category != category and name(i) not in inside[category]]
+        if not others:
+            raise DataError(f"no image is foreign to {category}: all of them stand in it too; use classes that differ")
         cases.append(_case(category, images, others[rng.integers(len(others))]))
     return cases
 
 
 def _case(category: str, images: list[TestImage], foreign: TestImage) -> OutlierCase:
     truths = tuple(read_binary(image.truth).object for image in images)
-    return OutlierCase(category, tuple(image.image for image in images), truths, foreign.image)
+    return OutlierCase(category, tuple(fitting(i.image, i.truth) for i in images), truths, foreign.image)
 
 
 def cases_of_pool(pool: ImagePool, size: int, groups: int, seed: int = 0, group_size: int = 5) -> list[OutlierCase]:

@@ -22,9 +22,9 @@ from ..engine.distributed import Processes
 from ..engine.runtime import git_commit
 from ..errors import DataError
 from ..files.atomic import arrays_bytes, image_bytes, write_atomically
-from ..files.images import load_rgb
+from ..files.given import read_given
 from ..files.listing import select_names
-from ..files.masks import read_binary
+from ..files.masks import fitting, read_binary
 from ..files.progress import count_progress
 from ..metrics import binarize
 from ..visualize.overlays import overlay, probability_image
@@ -78,9 +78,9 @@ def predict_groups(
     """Predict call after call; the groups of a call (see :func:`batches_of`) go through the network together."""
     for batch in calls:
         if len(batch) == 1:
-            predictions = [predictor.predict([image.image for image in batch[0].images])]
+            predictions = [predictor.predict([fitting(image.image, image.truth) for image in batch[0].images])]
         else:
-            read = [[predictor.read(image.image) for image in group.images] for group in batch]
+            read = [[predictor.read(fitting(image.image, image.truth)) for image in group.images] for group in batch]
             stack = np.stack([np.stack([r[0].numpy() for r in rows]) for rows in read])
             predictions = predictor.predict_groups(torch.from_numpy(stack), [[r[2] for r in rows] for rows in read])
         for group, prediction in zip(batch, predictions):
@@ -108,7 +108,8 @@ def write_test_set(
                 spatial[f"{group.category}/{image.name}"] = prediction.spatial_masks[index].astype(np.float16)
             if overlays:
                 mask, _ = binarize(probability, "mean+std:0.8")
-                picture = image_bytes(overlay(load_rgb(image.image).array, mask), "JPEG", quality=85)
+                photo = read_given(fitting(image.image, image.truth)).array
+                picture = image_bytes(overlay(photo, mask), "JPEG", quality=85)
                 write_atomically(out / "_overlays" / group.category / f"{image.name}.jpg", picture)
     return spatial
 

@@ -5,13 +5,13 @@ Everything wrong is collected, nothing raised at the first: a user mends a set o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import UserError
+from ..errors import DataError, UserError
 from ..files.images import load_rgb
-from ..files.listing import shorten
+from ..files.listing import all_problems, gathered, shorten
 from ..files.masks import read_binary
 from ..files.parallel import in_threads
 from ..naming import canonical_category
@@ -81,15 +81,12 @@ def check_test_set(
         found.append(checked)
         if progress:
             progress(len(found), len(scan.images))
-    problems += _gathered([line for checked in found for line in checked.problems])
+    problems += gathered([line for checked in found for line in checked.problems])
     shares = {(i.category, i.name): checked.share for i, checked in zip(scan.images, found)}
     shows_object = {key: None if share is None else share > 0 for key, share in shares.items()}
     demanded = any(n is not None for n in expected_classes(name).values())
     notes = [] if demanded else list(scan.warnings)
-    doubts = [*scan.notes, *_share_notes(shares)]
-    if ambiguous := [str(i.image) for i, checked in zip(scan.images, found) if checked.ambiguous]:
-        doubts.append(f"{len(ambiguous)} photographs have an EXIF rotation that keeps their size, so that it is not "
-                      f"known which way round their masks are; they are taken upright: {shorten(ambiguous)}")
+    doubts = [*scan.notes, *_share_notes(shares), *_ambiguous_note(scan.images, found)]
     problems += scan.warnings if demanded else []
     if not any(i.truth for i in scan.images):
         (notes if name == "folder" else problems).append(f"{root}: no groundtruth/; maps can be made but not scored")
@@ -101,12 +98,26 @@ def check_test_set(
     return CheckReport(name, root, classes, tuple(problems), tuple(notes), tuple(doubts))
 
 
+def require_usable(images: Sequence[TestImage], workers: int | None = None) -> list[str]:
+    """Read every image and ground truth, before hours go into maps that a file left unread would spoil; returns notes.
+
+    Raises:
+        DataError: naming all that cannot be read, and every truth whose object is not known.
+    """
+    found = list(in_threads(_check_image, images, workers))
+    problems = [line for checked in found for line in checked.unusable]
+    if problems:
+        raise DataError(all_problems(problems, sum(1 + (i.truth is not None) for i in images), "files"))
+    return _ambiguous_note(images, found)
+
+
 @dataclass(frozen=True)
 class _Checked:
-    """What is wrong with one image and its mask; share: of the mask that is object, None without a readable mask;
-    ambiguous: which way round the mask was drawn cannot be told."""
+    """What is wrong with one image and its mask; unusable: of that, what keeps them from being read; share: of the mask
+    that is object, None without a readable mask; ambiguous: which way round the mask was drawn cannot be told."""
 
     problems: list[str]
+    unusable: list[str]
     share: float | None
     ambiguous: bool
 
@@ -122,23 +133,22 @@ def _check_image(item: TestImage) -> _Checked:
         size, ambiguous = image.size, image.ambiguous
     except UserError as error:
         problems.append(str(error))
+    unusable = list(problems)
     if size is not None and mask is not None and mask.shape != size:
         problems.append(
             f"{item.truth}: mask of {mask.shape[1]}x{mask.shape[0]} for an image of {size[1]}x{size[0]} "
             f"({item.image}); width x height must be equal"
         )
     share = None if mask is None else float(mask.mean())
-    return _Checked(problems, share, ambiguous)
+    return _Checked(problems, unusable, share, ambiguous)
 
 
-def _gathered(problems: list[str]) -> list[str]:
-    """Lines "FILE: what", those that say the same of several files in one."""
-    files: dict[str, list[str]] = {}
-    for line in problems:
-        file, _, what = line.partition(": ")
-        files.setdefault(what, []).append(file)
-    return [f"{f[0]}: {what}" + (f" ({len(f)} files, also {shorten(f[1:], 2)})" if len(f) > 1 else "")
-            for what, f in files.items()]  # fmt: skip
+def _ambiguous_note(images: Sequence[TestImage], found: Sequence[_Checked]) -> list[str]:
+    ambiguous = [str(i.image) for i, checked in zip(images, found) if checked.ambiguous]
+    if not ambiguous:
+        return []
+    return [f"{len(ambiguous)} photographs have an EXIF rotation that keeps their size, so that it is not known which "
+            f"way round their masks are; they are taken upright: {shorten(ambiguous)}"]
 
 
 def _share_notes(shares: dict[tuple[str, str], float | None]) -> list[str]:

@@ -110,6 +110,15 @@ def orientation(image: Image.Image) -> int:
     return found if found in _UPRIGHT else 1
 
 
+def is_turned(path: str | Path) -> bool:
+    """Whether the EXIF tag of a file turns it; only its head is read. False where that cannot be read."""
+    try:
+        with Image.open(path) as file:
+            return orientation(file) != 1
+    except Exception:
+        return False
+
+
 def load_rgb(path: str | Path, fits: tuple[int, int] | None = None) -> RGBImage:
     """Read an image file as upright 8-bit RGB; see :func:`to_rgb` for what is converted how.
 

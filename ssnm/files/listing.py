@@ -17,6 +17,7 @@ from ..errors import ConfigError, DataError, MissingFileError
 from ..naming import canonical_category, natural_key
 
 _SHOWN = 5
+_SHOWN_PROBLEMS = 20
 _HEIF = (".heic", ".heif", ".hif")
 _HEIF_EXTRA = 'pip install -e ".[heic]" reads them'
 # Formats that Pillow lists but opens only with a program beside it, or not at all.
@@ -126,7 +127,28 @@ def select_names(known: Collection[str], wanted: Sequence[str], where: str) -> l
     return [name for name in known if name in chosen]
 
 
-def shorten(names: Sequence[str], shown: int = _SHOWN) -> str:
+def gathered(problems: Iterable[str]) -> list[str]:
+    """Lines "FILE: what", those that say the same of several files in one."""
+    files: dict[str, list[str]] = {}
+    for line in problems:
+        file, _, what = line.partition(": ")
+        files.setdefault(what, []).append(file)
+    return [f"{f[0]}: {what}" + (f" ({len(f)} files, also {shorten(f[1:], 2)})" if len(f) > 1 else "")
+            for what, f in files.items()]  # fmt: skip
+
+
+def all_problems(problems: Sequence[str], total: int, what: str) -> str:
+    """Every problem in one line: "3 of 40 masks cannot be used: a.png: ...; b.png: ... (2 files, also c.png)".
+
+    problems: lines "FILE: what", at least one, which comes back as it is; total, what: of how many of what.
+    """
+    if len(problems) == 1:
+        return problems[0]
+    lines = gathered(problems)
+    return f"{len(problems)} of {total} {what} cannot be used: " + shorten(lines, _SHOWN_PROBLEMS, "; ")
+
+
+def shorten(names: Sequence[str], shown: int = _SHOWN, between: str = ", ") -> str:
     """The first few names and how many more there are: ``a, b, c and 7 more``."""
     rest = len(names) - shown
-    return ", ".join(names[:shown]) + (f" and {rest} more" if rest > 0 else "")
+    return between.join(names[:shown]) + (f" and {rest} more" if rest > 0 else "")

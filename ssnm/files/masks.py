@@ -25,7 +25,7 @@ from PIL import Image
 
 from ..errors import DataError
 from .ids import VOID, as_ids, voc_palette
-from .images import NARROW_MODES, open_image
+from .images import NARROW_MODES, RGBImage, is_turned, load_rgb, open_image
 
 _LOSSY = ("JPEG", "MPO", "WEBP", "AVIF", "JPEG2000")
 _LOSSY_TINT = 16  # how much the channels of a grey picture differ after lossy coding
@@ -124,6 +124,18 @@ def read_ids(path: str | Path, classes: bool = False) -> np.ndarray:
     if classes and values.min() >= 0 and values.max() <= VOID:
         return values.astype(np.uint8)
     return as_ids(values, str(path))
+
+
+def fitting(image: Path, mask: Path | None) -> Path | RGBImage:
+    """A photograph the way round in which its mask was drawn: the path, which is read upright; where its EXIF tag turns
+    it, the picture as :func:`ssnm.files.images.load_rgb` fits it to the size of the mask.
+
+    Raises:
+        MissingFileError, DataError: it is turned, and one of them cannot be read.
+    """
+    if mask is None or not is_turned(image):
+        return image
+    return load_rgb(image, fits=open_image(mask).size[::-1])
 
 
 def _by_colour(image: Image.Image, name: str) -> BinaryMask:

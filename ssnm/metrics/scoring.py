@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import DataError
+from ..errors import DataError, UserError
+from ..files.listing import all_problems
 from ..files.masks import read_binary
 from ..files.parallel import in_threads
 from .curve import best_level, jaccard_curve
@@ -75,8 +76,9 @@ def score_folder(
     faint maps. The scores' notes tell where ranges are mixed.
 
     Raises:
-        MissingFileError, DataError: a wrong pairing (see :func:`ssnm.metrics.pairing.find_pairs`), a file that
-            cannot be decoded, a map that is the transpose of its ground truth. The message names the file.
+        MissingFileError, DataError: a wrong pairing (see :func:`ssnm.metrics.pairing.find_pairs`), files that cannot be
+            decoded or whose object is not known, a map that is the transpose of its ground truth. One message names
+            all such files; no score leaves them out.
         ConfigError: an unknown protocol or class.
     """
     protocol = Protocol.get(protocol)
@@ -135,16 +137,23 @@ def measure(category: str, name: str, map_: np.ndarray, truth: np.ndarray, proto
 
 
 def _measure_all(pairs: Sequence[Pair], protocol: Protocol, workers: int | None, scale: int) -> list[Measured]:
-    def one(pair: Pair) -> Measured:
-        map_, truth = read_map(pair.map), read_binary(pair.truth).object
+    def one(pair: Pair) -> Measured | str:
+        try:
+            map_, truth = read_map(pair.map), read_binary(pair.truth).object
+        except UserError as error:
+            return str(error)
         if scale != 1 and map_.dtype == np.uint8 and map_.max(initial=0) == 1:
             map_ = map_ * np.uint8(scale)
         try:
             return measure(pair.category, pair.name, map_, truth, protocol)
         except DataError as error:
-            raise DataError(f"{pair.map}: {error}") from None
+            return f"{pair.map}: {error}"
 
-    return list(in_threads(one, pairs, workers))
+    found = list(in_threads(one, pairs, workers))
+    problems = [line for line in found if isinstance(line, str)]
+    if problems:
+        raise DataError(all_problems(problems, len(pairs), "pairs of map and ground truth"))
+    return found
 
 
 def summarise(measured: Sequence[Measured], protocol: Protocol) -> FolderScores:

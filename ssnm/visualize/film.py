@@ -17,8 +17,8 @@ from PIL import Image
 
 from ..errors import DataError
 from ..files.atomic import image_bytes, replacing
-from ..files.images import load_rgb
-from ..files.masks import read_ids
+from ..files.given import read_given
+from ..files.masks import fitting, read_ids
 
 SHOT_WIDTH = 240  # pixels
 QUALITY = 78
@@ -93,7 +93,7 @@ def table(head: Iterable[str], rows: Iterable[Sequence[str]], empty: str) -> str
 def shot(image: Path, mask: Path | None, text: str, overlay: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> str:
     """A small picture of `image` with the ids of `mask` laid over it, or plain where there is none; text: what a screen
     reader says. overlay: ((h, w, 3) uint8, ids (h, w)) -> (h, w, 3) uint8."""
-    whole = Image.fromarray(load_rgb(image).array)
+    whole = Image.fromarray(read_given(fitting(image, mask)).array)
     size = (min(SHOT_WIDTH, whole.width), max(1, round(whole.height * min(SHOT_WIDTH, whole.width) / whole.width)))
     pixels = np.asarray(whole.resize(size, Image.Resampling.LANCZOS))
     if mask is not None:

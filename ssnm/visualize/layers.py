@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..files.images import load_rgb
-from ..files.masks import read_binary
+from ..files.given import read_given
+from ..files.masks import fitting, read_binary
 from .records import ImageFiles, MapRecord
 
 THUMBNAIL_SIDE = 480
@@ -46,7 +46,7 @@ def image_layers(
     Raises:
         MissingFileError, DataError: a file is missing or cannot be decoded.
     """
-    photo = Image.fromarray(load_rgb(files.image).array)
+    photo = Image.fromarray(read_given(fitting(files.image, files.truth)).array)
     size = _thumbnail_size(photo.size, side)
     layers: dict[str, Any] = {"photo": _jpeg(photo.resize(size, Image.Resampling.LANCZOS), PHOTO_QUALITY)}
     if files.truth is not None:

@@ -243,13 +243,38 @@ def test_classes_restrict_the_test(checkpoint, written_set, tmp_path, capsys):
     assert "unicorn" in capsys.readouterr().err
 
 
-def test_a_corrupt_image_is_one_line_that_names_it(checkpoint, written_set, tmp_path, capsys):
+def test_files_that_cannot_be_read_are_all_named_in_one_line_before_the_first_map(
+    checkpoint, written_set, tmp_path, capsys
+):
     root = shutil.copytree(written_set, tmp_path / "root")
     broken = sorted((root / "image").rglob("*.jpg"))[5]
     broken.write_bytes(broken.read_bytes()[:60])
+    truths = sorted((root / "groundtruth").rglob("*.png"))[1:3]
+    for truth in truths:
+        Image.fromarray(np.full((4, 4), 120, np.uint8)).save(truth)  # a grey that is neither side
     assert run_test(checkpoint, root, tmp_path / "out") == 2
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
-    assert len(errors) == 1 and broken.name in errors[0]
+    assert len(errors) == 1 and "3 of" in errors[0] and not (tmp_path / "out").exists()
+    assert all(path.name in errors[0] for path in (broken, *truths))
+
+
+def test_a_photograph_that_exif_turns_is_segmented_the_way_round_in_which_its_truth_was_drawn(
+    checkpoint, tmp_path, capsys
+):
+    exif = Image.Exif()
+    exif[274] = 6
+    (tmp_path / "image").mkdir(), (tmp_path / "groundtruth").mkdir()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 60, 3), np.uint8)).save(
+        tmp_path / "image" / "a.jpg", exif=exif
+    )
+    for truth, size in (((40, 60), (60, 40)), ((60, 40), (40, 60))):
+        mask = np.zeros(truth, np.uint8)
+        mask[10:20, 10:20] = 255
+        Image.fromarray(mask).save(tmp_path / "groundtruth" / "a.png")
+        assert run_test(checkpoint, tmp_path, tmp_path / "out") == 0
+        assert Image.open(tmp_path / "out" / "all" / "a.png").size == size
+        assert Image.open(tmp_path / "out" / "_overlays" / "all" / "a.jpg").size == size
+    assert "resized" not in capsys.readouterr().out
 
 
 def test_an_out_folder_with_maps_of_another_run_is_refused(checkpoint, written_set, tmp_path, capsys):

@@ -247,6 +247,20 @@ def test_an_undecodable_file_is_named(small_set, side):
         score_folder(small_set / "pred", small_set / "gt")
 
 
+def test_every_file_that_cannot_be_scored_is_named_at_once_and_none_is_left_out(small_set):
+    first, second, third = sorted((small_set / "gt").rglob("*.png"))[:3]
+    levels = np.zeros((30, 40), np.uint8)
+    levels[5:20, 5:20], levels[20:, 20:] = 90, 140
+    for path in (first, second):
+        Image.fromarray(levels).save(path)  # greys that are neither side
+    third.write_bytes(b"no picture")
+    with pytest.raises(DataError) as error:
+        score_folder(small_set / "pred", small_set / "gt")
+    said = str(error.value)
+    assert "3 of" in said and "\n" not in said and str(third) in said
+    assert str(first) in said and second.name in said and said.count("neither 0/1") == 1  # one reason, said once
+
+
 def test_scores_survive_their_json_file(small_set):
     scores = score_folder(small_set / "pred", small_set / "gt", "pooled")
     assert FolderScores.from_json(scores.write_json(small_set / "out" / "scores.json")) == scores
