@@ -8,6 +8,7 @@ Mask/<class>/, for --dataset instance_folder.
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import fields
 from pathlib import Path
 
@@ -47,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         if args.out.suffix != ".json":
             raise ConfigError(f"--out {args.out}: from COCO a .json file of groups is written; name one")
-        counts = coco_groups(root, args.out, rule)
+        counts = coco_groups(root, args.out, rule, lambda line: print(f"warning: {line}", file=sys.stderr))
         use = f"--dataset coco_instances --data {root} --groups {args.out}"
     for name, (images, objects) in counts.items():
         print(f"{name:<16} {images:>5} images {objects:>6} objects")

@@ -8,9 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ..errors import DataError, MissingFileError
-from ..files.shapes import is_number
+from ..files.shapes import draw, is_number
 from ..naming import canonical_category
+
+AREA_FACTOR = 2.0  # a drawn area further from the stated one is said
+_COMPARED_AREA = 100.0  # pixels; below, the rounding of coordinates alone makes such factors
 
 
 class ImageRecord(NamedTuple):
@@ -37,6 +42,44 @@ class Annotations:
         """What an error calls an annotation: file, its id, its image."""
         image = self.images[instance["image_id"]]
         return f"{self.path}: annotation {instance.get('id', '?')} of image {instance['image_id']} ({image.file_name})"
+
+    def draw(self, instance: dict[str, Any]) -> np.ndarray:
+        """An annotation as a mask (H, W) bool of the annotated size; all False for one without a segmentation.
+
+        Raises:
+            DataError: polygons or run lengths that cannot be drawn; see :mod:`ssnm.files.shapes`.
+        """
+        image = self.images[instance["image_id"]]
+        size = image.height, image.width
+        return draw(instance.get("segmentation"), size, self.name_of(instance), instance["area"])
+
+
+class AreaDoubts:
+    """Counts what can be drawn but may not be meant: another area than the stated one, points that enclose nothing."""
+
+    def __init__(self) -> None:
+        self.compared = self.differ = self.empty_parts = 0
+        self.first = ""
+
+    def compare(self, name: str, stated: float, drawn: float) -> None:
+        """An annotation, not a crowd: its name, the area that it states and the one that it draws, in pixels."""
+        if max(drawn, stated) < _COMPARED_AREA:
+            return
+        self.compared += 1
+        if not drawn / AREA_FACTOR <= stated <= drawn * AREA_FACTOR:
+            self.first = self.first or f"{name}: {drawn:g} pixels drawn, area {stated:g}"
+            self.differ += 1
+
+    def lines(self) -> list[str]:
+        """What to tell, a line each."""
+        found = []
+        if self.differ:
+            found.append(f"{self.differ} of {self.compared} annotations draw an area that differs from the one they "
+                         f"state by a factor of {AREA_FACTOR:g} or more; were coordinates or areas scaled? the first: "
+                         f"{self.first}")  # fmt: skip
+        if self.empty_parts:
+            found.append(f"{self.empty_parts} parts of segmentations are one or two points, which enclose nothing")
+        return found
 
 
 class _Inconsistent(Exception):

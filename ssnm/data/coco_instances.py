@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ConfigError, DataError, MissingFileError
-from ..files.shapes import draw, drawn_codes
+from .coco_file import AreaDoubts, read_annotations
 
 
 @dataclass(frozen=True)
@@ -45,60 +45,61 @@ class GroupRule:
 
 
 class CocoInstances:
-    """A COCO instance file, checked as far as it is used.
+    """A COCO instance file as :func:`ssnm.data.coco_file.read_annotations` reads and checks it, by image.
 
     Raises:
-        MissingFileError, DataError: no such file, or not in COCO's format.
+        MissingFileError, DataError: no such file, not in COCO's format, or annotations whose ids are not their own.
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        if not self.path.is_file():
-            raise MissingFileError(f"{self.path}: no such annotation file")
-        try:
-            document = json.loads(self.path.read_text(encoding="utf-8"))
-            self.images: dict[int, dict[str, Any]] = {image["id"]: image for image in document["images"]}
-            self.categories: dict[int, str] = {c["id"]: str(c["name"]) for c in document["categories"]}
-            self._of_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
-            for annotation in document["annotations"]:
-                self._of_image[annotation["image_id"]].append(annotation)
-                annotation["id"], annotation["category_id"]  # KeyError where they are missing
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{self.path}: not in COCO's instance format ({type(error).__name__}: {error})") from None
-        strangers = self._of_image.keys() - self.images.keys()
-        if strangers:
-            raise DataError(f"{self.path}: annotations of image {min(strangers, key=str)}, which is not listed")
+        self._coco = read_annotations(path)
+        self.path, self.images, self.categories = self._coco.path, self._coco.images, self._coco.categories
+        self._of_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
+        seen: set[int] = set()
+        for annotation in self._coco.instances:
+            number = annotation.get("id")
+            if isinstance(number, bool) or not isinstance(number, int) or number in seen:
+                raise DataError(f"{self._coco.name_of(annotation)}: groups name annotations by id; a whole number that "
+                                "no other one has is needed")  # fmt: skip
+            seen.add(number)
+            self._of_image[annotation["image_id"]].append(annotation)
 
     def file_name(self, image_id: int) -> str:
         if image_id not in self.images:
             raise DataError(f"{self.path}: has no image {image_id}, which a group names; do they belong together?")
-        return str(self.images[image_id]["file_name"])
+        return self.images[image_id].file_name
 
     def annotations(self, image_id: int) -> list[dict[str, Any]]:
         return self._of_image.get(image_id, [])
 
     def size(self, image_id: int) -> tuple[int, int]:
         """(height, width)"""
-        image = self.images[image_id]
-        return int(image["height"]), int(image["width"])
+        return self.images[image_id].height, self.images[image_id].width
 
     def masks(self, image_id: int, annotation_ids: frozenset[int]) -> np.ndarray:
         """Those annotations of an image, drawn: (g, H, W) bool at the annotated size."""
-        chosen = [a for a in self.annotations(image_id) if a["id"] in annotation_ids]
-        drawn = [self.draw(annotation) for annotation in chosen]
+        drawn = [self.draw(a) for a in self.annotations(image_id) if a["id"] in annotation_ids]
         return np.stack(drawn) if drawn else np.zeros((0, *self.size(image_id)), dtype=bool)
 
     def draw(self, annotation: dict[str, Any]) -> np.ndarray:
         """One annotation as a mask (H, W) bool.
 
         Raises:
-            DataError: run lengths or polygons that cannot be drawn.
+            DataError: run lengths or polygons that cannot be drawn, or of which nothing is in the image.
         """
-        where = f"{self.path}, annotation {annotation['id']}"
-        size, segmentation = self.size(annotation["image_id"]), annotation.get("segmentation")
-        if not drawn_codes(segmentation, size, where, annotation.get("area")):
-            raise DataError(f"{where}: nothing to draw; polygons of three or more points or run lengths were expected")
-        return draw(segmentation, size, where, annotation.get("area"))
+        mask = self._coco.draw(annotation)
+        if not mask.any():
+            raise DataError(f"{self._coco.name_of(annotation)}: draws not one pixel; polygons of three or more points "
+                            "or run lengths, inside the image, were expected")  # fmt: skip
+        return mask
+
+    def doubts(self, annotation_ids: Collection[int]) -> list[str]:
+        """Draws these annotations, and tells of those whose area is far from the one that they state."""
+        doubts = AreaDoubts()
+        for annotation in self._coco.instances:
+            if annotation["id"] in annotation_ids:
+                doubts.compare(self._coco.name_of(annotation), annotation["area"], float(self.draw(annotation).sum()))
+        return doubts.lines()
 
 
 def groups_by_rule(coco: CocoInstances, rule: GroupRule) -> dict[str, tuple[list[int], list[int]]]:

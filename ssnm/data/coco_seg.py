@@ -21,12 +21,10 @@ from ..errors import ConfigError, DataError
 from ..facts import load_facts
 from ..files.progress import Progress
 from ..files.shapes import drawn_codes, empty_parts, import_mask_codec
-from .coco_file import Annotations, ImageRecord, read_annotations
+from .coco_file import Annotations, AreaDoubts, ImageRecord, read_annotations
 from .coco_index import CocoSegIndex, offsets_of
 
 AREA_SCALES = ("auto", "none")
-AREA_FACTOR = 2.0  # a drawn area further from the stated one is said
-_COMPARED_AREA = 100.0  # pixels; below, the rounding of coordinates alone makes such factors
 
 
 class _Shape(NamedTuple):
@@ -36,32 +34,6 @@ class _Shape(NamedTuple):
     segmentation: Any
     area: float
     crowd: bool
-
-
-class _Doubts:
-    """Counts what can be drawn but may not be meant: another area than the stated one, points that enclose nothing."""
-
-    def __init__(self) -> None:
-        self.compared = self.differ = self.empty_parts = 0
-        self.first = ""
-
-    def compare(self, shape: _Shape, drawn: float) -> None:
-        if shape.crowd or max(drawn, shape.area) < _COMPARED_AREA:
-            return
-        self.compared += 1
-        if not drawn / AREA_FACTOR <= shape.area <= drawn * AREA_FACTOR:
-            self.first = self.first or f"{shape.name}: {drawn:g} pixels drawn, area {shape.area:g}"
-            self.differ += 1
-
-    def lines(self) -> list[str]:
-        found = []
-        if self.differ:
-            found.append(f"{self.differ} of {self.compared} annotations draw an area that differs from the one they "
-                         f"state by a factor of {AREA_FACTOR:g} or more; were coordinates or areas scaled? the first: "
-                         f"{self.first}")  # fmt: skip
-        if self.empty_parts:
-            found.append(f"{self.empty_parts} parts of segmentations are one or two points, which enclose nothing")
-        return found
 
 
 def build_index(
@@ -102,7 +74,7 @@ def build_index(
     source = {"file_name": path.name, "sha256": coco.sha256}
     del coco
     rule = {"min_area": float(min_area), "min_images": int(min_images), "area_scale": area_scale}
-    doubts = _Doubts()
+    doubts = AreaDoubts()
     index = _assemble(categories, images, kept, shapes, rule, source, progress, doubts)
     for line in doubts.lines():
         say(line)
@@ -206,7 +178,7 @@ def _assemble(
     rule: dict[str, Any],
     source: dict[str, Any],
     progress: Progress | None,
-    doubts: _Doubts,
+    doubts: AreaDoubts,
 ) -> CocoSegIndex:
     image_ids = sorted(set().union(*kept.values()))
     per_image, pair_categories, codes = [], [], []
@@ -235,7 +207,7 @@ def _assemble(
 
 
 def _draw(
-    shapes: list[_Shape], image: ImageRecord, image_id: int, category: str, doubts: _Doubts
+    shapes: list[_Shape], image: ImageRecord, image_id: int, category: str, doubts: AreaDoubts
 ) -> bytes:
     """The union of one category's annotations in one image, as a compressed run-length code."""
     codec = import_mask_codec()
@@ -243,8 +215,8 @@ def _draw(
     drawn: list[dict[str, Any]] = []
     for shape in shapes:
         codes = drawn_codes(shape.segmentation, size, shape.name, shape.area)
-        if codes:
-            doubts.compare(shape, float(codec.area(codec.merge(codes))))
+        if not shape.crowd:
+            doubts.compare(shape.name, shape.area, float(codec.area(codec.merge(codes))) if codes else 0.0)
         doubts.empty_parts += empty_parts(shape.segmentation)
         drawn += codes
     union = codec.merge(drawn) if drawn else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,18 +20,25 @@ from .voc import VOC_CLASSES
 Counts = dict[str, tuple[int, int]]  # group -> images, objects
 
 
-def coco_groups(root: str | Path, out: str | Path, rule: GroupRule = GroupRule()) -> Counts:
+def coco_groups(
+    root: str | Path, out: str | Path, rule: GroupRule = GroupRule(), say: Callable[[str], None] = lambda line: None
+) -> Counts:
     """Write the groups of a COCO folder as JSON; returns what they hold.
 
+    say: told, in one line each, what does not stop the work but may not be meant.
+
     Raises:
-        MissingFileError, DataError: no annotations, or no category makes a group.
+        MissingFileError, DataError: no annotations, an object that cannot be drawn, or no category makes a group.
     """
     coco = CocoInstances(find_annotations(Path(root)))
-    ids = {name: number for number, name in coco.categories.items()}
+    used = {a["category_id"] for i in coco.images for a in coco.annotations(i)}
+    ids = {name: number for number, name in coco.categories.items() if number in used}
     groups = {
         name: {"category_id": ids[name], "images": images, "instances": len(objects), "annotation_ids": objects}
         for name, (images, objects) in groups_by_rule(coco, rule).items()
     }
+    for line in coco.doubts({i for group in groups.values() for i in group["annotation_ids"]}):
+        say(line)
     write_atomically(out, json.dumps({"rule": rule.describe(), "groups": groups}) + "\n")
     return {name: (len(group["images"]), group["instances"]) for name, group in groups.items()}
 

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import DataError, MissingFileError
-from ..files.listing import list_folders, list_images, shorten
+from ..errors import DataError, MissingFileError, UserError
+from ..files.listing import all_problems, list_folders, list_images, plain_stem, shorten
 from ..files.masks import read_binary
 from .coco_instances import CocoInstances, GroupRule, find_annotations, find_images, groups_by_rule
 
@@ -102,6 +102,23 @@ def read_coco_groups(root: Path, groups: str | Path | None = None) -> list[Insta
     return found
 
 
+def require_truths(groups: Sequence[InstanceGroup]) -> None:
+    """Read every true mask, before the work that is to be scored with them.
+
+    Raises:
+        DataError: naming all images whose masks cannot be used.
+    """
+    problems = []
+    for group in groups:
+        for index in range(len(group)) if group.truth is not None else ():
+            try:
+                group.truth(index)
+            except UserError as error:
+                problems.append(str(error))
+    if problems:
+        raise DataError(all_problems(problems, sum(map(len, groups)), "images' true masks"))
+
+
 def read_groups(file: Path) -> dict[str, tuple[list[int], list[int]]]:
     """Name -> ids of images and of annotations.
 
@@ -118,6 +135,9 @@ def read_groups(file: Path) -> dict[str, tuple[list[int], list[int]]]:
                         f"({type(error).__name__}: {error})") from None  # fmt: skip
     if not groups:
         raise DataError(f"{file}: holds no group")
+    for name, (images, objects) in groups.items():
+        if not images or not all(isinstance(i, int) for i in (*images, *objects)):
+            raise DataError(f"{file}: group {name} needs images and annotation_ids that are lists of whole numbers")
     return groups
 
 
@@ -127,12 +147,16 @@ class _FolderTruth:
     folder: Path
 
     def __call__(self, index: int) -> np.ndarray:
-        stem = self.paths[index].stem
-        files = [p for p in list_images(self.folder) if p.name.startswith(f"{stem}{MASK_MARK}")] \
+        stem = plain_stem(self.paths[index])
+        files = [p for p in list_images(self.folder) if plain_stem(p).startswith(f"{stem}{MASK_MARK}")] \
             if self.folder.is_dir() else []  # fmt: skip
         if not files:
             raise MissingFileError(f"{self.folder}: no mask {stem}{MASK_MARK}*.png; every image needs one per object")
         masks = [read_binary(file).object for file in files]
+        blank = [file.name for file, mask in zip(files, masks) if not mask.any()]
+        if blank:
+            raise DataError(f"{self.folder / blank[0]}: shows no object, but would count as one that is never found; "
+                            "remove the file")  # fmt: skip
         if len({mask.shape for mask in masks}) > 1:
             raise DataError(f"{self.folder}: masks of {stem} differ in size; all have that of the image")
         return np.stack(masks)

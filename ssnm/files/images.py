@@ -6,6 +6,7 @@ file says. Masks: :mod:`ssnm.files.masks`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -117,6 +118,16 @@ def is_turned(path: str | Path) -> bool:
             return orientation(file) != 1
     except Exception:
         return False
+
+
+def as_annotated(path: Path, size: Callable[[], tuple[int, int]]) -> Path | RGBImage:
+    """A photograph the way round in which it was annotated: the path, which is read upright; where its EXIF tag turns
+    it, the picture as :func:`load_rgb` fits it to ``size()``, the (height, width) of its annotations.
+
+    Raises:
+        MissingFileError, DataError: it is turned, and cannot be read.
+    """
+    return load_rgb(path, fits=size()) if is_turned(path) else path
 
 
 def load_rgb(path: str | Path, fits: tuple[int, int] | None = None) -> RGBImage:

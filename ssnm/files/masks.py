@@ -17,6 +17,7 @@ and for probability maps, which are read by one rule, so that a file means the s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from PIL import Image
 
 from ..errors import DataError
 from .ids import VOID, as_ids, voc_palette
-from .images import NARROW_MODES, RGBImage, is_turned, load_rgb, open_image
+from .images import NARROW_MODES, RGBImage, as_annotated, open_image
 
 _LOSSY = ("JPEG", "MPO", "WEBP", "AVIF", "JPEG2000")
 _LOSSY_TINT = 16  # how much the channels of a grey picture differ after lossy coding
@@ -90,6 +91,21 @@ def read_binary(path: str | Path) -> BinaryMask:
     return opaque if constant else coloured
 
 
+def read_maps(paths: Sequence[Path]) -> list[np.ndarray]:
+    """Probability maps that belong together, each (H, W) float32 in [0, 1], by :func:`read_binary`.
+
+    8 bits are divided by 255. Maps of 0 and 1 are masks, unless a map among them holds greys: beside these they are
+    faint maps.
+
+    Raises:
+        MissingFileError, DataError: as :func:`read_binary`.
+    """
+    values = [read_binary(path).values for path in paths]
+    are_masks = all(v.max() in (0, 1, VOID) and v.dtype == np.uint8 and len(np.unique(v)) < 3 for v in values)
+    full = [1 if are_masks and v.max() == 1 else VOID for v in values]
+    return [v if v.dtype != np.uint8 else (v / np.float32(high)).astype(np.float32) for v, high in zip(values, full)]
+
+
 def read_ids(path: str | Path, classes: bool = False) -> np.ndarray:
     """Read a mask of numbered objects as ids (H, W) uint8 in 0..254, 0 background; see :func:`ssnm.files.ids.as_ids`.
 
@@ -127,15 +143,8 @@ def read_ids(path: str | Path, classes: bool = False) -> np.ndarray:
 
 
 def fitting(image: Path, mask: Path | None) -> Path | RGBImage:
-    """A photograph the way round in which its mask was drawn: the path, which is read upright; where its EXIF tag turns
-    it, the picture as :func:`ssnm.files.images.load_rgb` fits it to the size of the mask.
-
-    Raises:
-        MissingFileError, DataError: it is turned, and one of them cannot be read.
-    """
-    if mask is None or not is_turned(image):
-        return image
-    return load_rgb(image, fits=open_image(mask).size[::-1])
+    """:func:`ssnm.files.images.as_annotated` by the size of a mask file, where there is one."""
+    return image if mask is None else as_annotated(image, lambda: open_image(mask).size[::-1])
 
 
 def _by_colour(image: Image.Image, name: str) -> BinaryMask:

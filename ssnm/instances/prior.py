@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image
 
 from ..errors import DataError, MissingFileError
-from ..files.images import open_image
-from ..files.listing import images_by_stem, plain_stem
+from ..files.listing import images_by_stem, plain_stem, shorten
+from ..files.masks import read_maps
 from .proposal_files import read_variable
 
 NEAREST = 8  # cells of the border that a cell is compared with: the border may show several things
@@ -106,22 +106,23 @@ def folder_prior(folder: str | Path, names: Sequence[str]) -> list[np.ndarray]:
         names: of the images, with or without suffix.
 
     Returns:
-        (H, W) float32 in [0, 1] per image; the stored value over the largest that the file's type holds.
+        (H, W) float32 in [0, 1] per image, pictures by :func:`ssnm.files.masks.read_maps`.
 
     Raises:
         MissingFileError, DataError: no folder, no map of an image, or a file that is not a map.
     """
     folder = Path(folder)
     pictures = images_by_stem(folder)
-    maps = []
-    for stem in (plain_stem(Path(name)) for name in names):
-        if stem in pictures:
-            maps.append(_grey(pictures[stem]))
-        elif (folder / f"{stem}.mat").is_file():
-            maps.append(checked_map(read_variable(folder / f"{stem}.mat", SALIENCY_VARIABLE), f"{folder / stem}.mat"))
-        else:
-            raise MissingFileError(f"{folder}: no map of image {stem}; {stem}.png (grey) or {stem}.mat was looked for")
-    return maps
+    stored = {plain_stem(path): path for path in folder.glob("*.mat")}
+    stems = [plain_stem(Path(name)) for name in names]
+    missing = [stem for stem in stems if stem not in pictures and stem not in stored]
+    if missing:
+        raise MissingFileError(f"{folder}: no map of image {shorten(missing)}; {missing[0]}.png (grey) or "
+                               f"{missing[0]}.mat was looked for")  # fmt: skip
+    shown = [stem for stem in stems if stem in pictures]
+    maps = dict(zip(shown, read_maps([pictures[stem] for stem in shown])))
+    return [maps[stem] if stem in maps else checked_map(read_variable(stored[stem], SALIENCY_VARIABLE),
+                                                        str(stored[stem])) for stem in stems]  # fmt: skip
 
 
 def given_prior(values: Any, images: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -159,13 +160,3 @@ def resized(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     if values.shape == size:
         return values
     return np.asarray(Image.fromarray(values).resize(size[::-1], Image.Resampling.BILINEAR))
-
-
-def _grey(path: Path) -> np.ndarray:
-    image = open_image(path)
-    if image.mode.startswith("I"):
-        array = np.asarray(image).astype(np.float64)
-        return checked_map(array / (65535 if array.max(initial=0) > 255 else 255), str(path))
-    if image.mode == "F":
-        return checked_map(np.asarray(image), str(path))
-    return checked_map(np.asarray(image.convert("L")), str(path))

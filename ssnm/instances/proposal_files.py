@@ -13,6 +13,7 @@ What each place may look like (NAME is an image's file name without suffix):
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +24,7 @@ from PIL import Image
 
 from ..data.coco_results import decode_mask, read_results
 from ..errors import DataError, MissingFileError, MissingPackageError
-from ..files.listing import list_images, plain_stem
+from ..files.listing import list_folders, list_images, plain_stem
 from ..files.masks import read_binary
 
 HDF5_SIGNATURE = b"\x89HDF"
@@ -44,6 +45,9 @@ class StoredProposals(Sequence):
         self.place, self.names = Path(place), [plain_stem(Path(name)) for name in names]
         if not self.place.exists():
             raise MissingFileError(f"{self.place}: no such file or folder of proposals")
+        self._stored = {end: {plain_stem(p): p for p in self.place.glob(f"*{end}")} for end in (".mat", ".json")}
+        self._folders = {unicodedata.normalize("NFC", p.name): p for p in list_folders(self.place)} \
+            if self.place.is_dir() else {}  # fmt: skip
         self._entries = _by_name(self.place, self.names) if self.place.is_file() else None
         for name in self.names:
             self._source(name)
@@ -69,9 +73,9 @@ class StoredProposals(Sequence):
         if self._entries is not None:
             return self._entries[name]
         for suffix in (".mat", ".json"):
-            if (self.place / f"{name}{suffix}").is_file():
-                return self.place / f"{name}{suffix}"
-        files = list_images(self.place / name) if (self.place / name).is_dir() else []
+            if name in self._stored[suffix]:
+                return self._stored[suffix][name]
+        files = list_images(self._folders[name]) if name in self._folders else []
         files = files or [p for p in list_images(self.place) if plain_stem(p).startswith(f"{name}_")]
         if not files:
             raise MissingFileError(f"{self.place}: no proposals of image {name}; {name}.mat, {name}.json, {name}/*.png "
@@ -170,7 +174,11 @@ def _by_name(path: Path, names: Sequence[str]) -> dict[str, list]:
     entries = read_results(path)
     document = json.loads(path.read_text(encoding="utf-8"))
     listed = document.get("images", []) if isinstance(document, dict) else []
-    ids = {str(image["id"]): plain_stem(Path(str(image["file_name"]))) for image in listed}
+    try:
+        ids = {str(image["id"]): plain_stem(Path(str(image["file_name"]))) for image in listed}
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{path}: images with id and file_name were expected ({type(error).__name__}: {error}); write "
+                        "the file again") from None  # fmt: skip
     found = defaultdict(list)
     for entry in entries:
         found[ids.get(str(entry["image_id"]), str(entry["image_id"]))].append(entry)

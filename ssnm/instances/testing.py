@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from ..data.coco_results import CocoEvaluation, decode_mask, read_results
-from ..data.instance_sets import InstanceGroup
+from ..data.instance_sets import InstanceGroup, require_truths
 from ..errors import DataError, MissingFileError
 from ..files.atomic import write_atomically
 from ..files.components import component_masks
 from ..files.ids import ids_png
+from ..files.images import RGBImage, as_annotated
 from ..metrics.instances import GroupScores, InstanceScores, score_group
 from ..metrics.mask_ap import overlap_matrix
 from .config import Config
@@ -56,20 +57,22 @@ def run_test(
     Returns:
         The scores, or None if no group has truth.
     """
+    require_truths(groups)
     out, network = Path(out), seeded_network(config, seed)
     scored: list[GroupScores] = []
     said: dict[str, None] = {}
     coco = CocoEvaluation()
     for group in groups:
         on_group(group.name)
-        photos = read_photos(group.paths, config.side)
+        photos = read_photos([_picture(group, i) for i in range(len(group))], config.side)
+        truths = None if group.truth is None else [_truth(group, i, photo) for i, photo in enumerate(photos)]
         own = Group(photos, inputs.prior(group), inputs.proposals(group), inputs.prior_trained)
-        finding = find(own, network, config, seed=seed, device=device, keep_proposals=group.truth is not None,
+        finding = find(own, network, config, seed=seed, device=device, keep_proposals=truths is not None,
                        progress=Progress())  # fmt: skip
         finding.result.save(out / group.name)
         said[str(finding.result.prior)] = None
-        if group.truth is not None:
-            scored.append(_scored(group, photos, finding, coco, out / group.name))
+        if truths is not None:
+            scored.append(_scored(group.name, photos, truths, finding, coco, out / group.name))
     listed = [{"group": g.name, "images": [str(p.absolute()) for p in g.paths]} for g in groups]
     document = {"task": "instances", "seed": seed, **(record or {}), "prior": list(said), "groups": listed}
     write_atomically(out / RUN_RECORD, json.dumps(document, indent=1) + "\n")
@@ -91,6 +94,7 @@ def score_folder(
         MissingFileError, DataError: no results of a group, entries of unknown images, masks of another size.
     """
     folder = Path(folder)
+    require_truths(groups)
     scored, coco = [], CocoEvaluation()
     for group in groups:
         if group.truth is None:
@@ -109,28 +113,39 @@ def score_folder(
     return InstanceScores(tuple(scored), (), coco.result())
 
 
+def _picture(group: InstanceGroup, index: int) -> Path | RGBImage:
+    """An image of a group, the way round in which its true masks are."""
+    truth, path = group.truth, group.paths[index]
+    return path if truth is None else as_annotated(path, lambda: truth(index).shape[1:])
+
+
 def prior_components(values: np.ndarray, level: float = COMPONENT_LEVEL) -> tuple[np.ndarray, np.ndarray]:
     """The baseline of one image: the pieces of the prior's mask (n, H, W) bool, scored by the prior's mean inside."""
     masks = component_masks(values >= level, max(1, int(COMPONENT_SHARE * values.size)))
     return masks, np.array([float(values[mask].mean()) for mask in masks])
 
 
+def _truth(group: InstanceGroup, index: int, photo: Photo) -> np.ndarray:
+    """The true masks (g, H, W) of an image, which have its size."""
+    truth = group.truth(index)
+    if truth.shape[1:] != photo.size:
+        raise DataError(f"{photo.name} has {photo.size} pixels, its true masks {truth.shape[1:]}; they must agree")
+    return truth
+
+
 def _scored(
-    group: InstanceGroup, photos: Sequence[Photo], finding: Finding, coco: CocoEvaluation, out: Path
+    name: str, photos: Sequence[Photo], truths: Sequence[np.ndarray], finding: Finding, coco: CocoEvaluation, out: Path
 ) -> GroupScores:
     """Score a group, and write its true masks beside what was found."""
-    truths = [group.truth(i) for i in range(len(group))]
     for photo, truth in zip(photos, truths):
         write_atomically(out / "truth" / f"{photo.stem}.png", ids_png(index_image(truth)))
-        if truth.shape[1:] != photo.size:
-            raise DataError(f"{photo.name} has {photo.size} pixels, its true masks {truth.shape[1:]}; they must agree")
     predictions = list(finding.result.masks)
     for masks, scores, truth in zip(predictions, finding.result.scores, truths):
         coco.add(masks, scores, truth)
     level = BORDER_LEVEL if finding.result.prior.name == BORDER else COMPONENT_LEVEL
     components = [prior_components(resized(m, photo.size), level) for m, photo in zip(finding.maps, photos)]
     ceiling = [_proposal_overlaps(finding, i, photo, truths[i]) for i, photo in enumerate(photos)]
-    return score_group(group.name, predictions, finding.result.scores, truths, components, ceiling)
+    return score_group(name, predictions, finding.result.scores, truths, components, ceiling)
 
 
 def _proposal_overlaps(finding: Finding, index: int, photo: Photo, truth: np.ndarray) -> np.ndarray:

@@ -17,7 +17,8 @@ from torch.utils.data import Dataset, Sampler
 from ..data.augment import Augmentation
 from ..data.records import BadImage, Sample
 from ..data.resizing import resize_image, resize_nearest
-from ..errors import ConfigError, UserError
+from ..errors import ConfigError, DataError, UserError
+from ..files.images import same_aspect
 from .guides import MaskDraw, SpatialDraw, VisualDraw, dilated_guide, gaussian_guide, visual_guide
 from .records import VideoBatch
 from .tracks import Track
@@ -176,7 +177,7 @@ def make_sample(
     share; the visual guide is cut out of its own frame, and turned and flipped by itself.
     """
     shape = size[1], size[0]
-    image, mask = track.image(frame), track.mask(frame)
+    image, mask = _frame_of(track, frame)
     previous = track.mask(frame - 1) if frame > 0 else mask
     void = track.void(frame)
     sample = Sample(
@@ -204,7 +205,16 @@ def _resized(mask: np.ndarray, shape: tuple[int, int]) -> Tensor:
 
 
 def _frame_of(track: Track, frame: int) -> tuple[np.ndarray, np.ndarray]:
-    return track.image(frame), track.mask(frame)
+    """Image and mask of a frame.
+
+    Raises:
+        DataError: they are not of one picture.
+    """
+    image, mask = track.image(frame), track.mask(frame)
+    if not same_aspect(image.shape[:2], mask.shape):
+        raise DataError(f"{track.frame_name(frame)}: {image.shape[1]}x{image.shape[0]} pixels, but its mask is "
+                        f"{mask.shape[1]}x{mask.shape[0]}; put the image that was annotated there")  # fmt: skip
+    return image, mask
 
 
 def _guide_frame(track: Track, guides: GuideRules, rng: np.random.Generator) -> int:

@@ -6,6 +6,7 @@ COCO's instance annotations, PASCAL VOC's layout, and processed folders with or 
 from __future__ import annotations
 
 import os
+import warnings
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import partial
@@ -13,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.coco_file import read_annotations
-from ..errors import MissingFileError
+from ..data.coco_file import Annotations, AreaDoubts, read_annotations
+from ..errors import DataError, MissingFileError
 from ..files.components import component_masks
 from ..files.ids import VOID
 from ..files.listing import images_by_stem, list_folders, shorten
@@ -22,6 +23,8 @@ from ..files.masks import read_binary, read_ids
 from ..files.parallel import in_threads
 from ..files.shapes import draw
 from .tracks import PackedMask, StillTrack, require_tracks
+
+COMPARED = 200  # annotations whose drawn area is compared with the stated one: scaled files are wrong throughout
 
 
 def coco_tracks(annotations: Sequence[Path], images: Path, min_area: float) -> list[StillTrack]:
@@ -50,6 +53,8 @@ def _coco_file(path: Path, images: Path, min_area: float) -> list[StillTrack]:
     if missing:
         raise MissingFileError(f"{images}: {len(missing)} of {len(by_image)} images of {path.name} are missing: "
                                f"{shorten(missing)}")  # fmt: skip
+    for line in _doubts(coco, [annotation for i in sorted(by_image) for annotation in by_image[i]]):
+        warnings.warn(f"{path}: {line}", stacklevel=2)
     tracks = []
     for i in sorted(by_image):
         record = coco.images[i]
@@ -59,6 +64,17 @@ def _coco_file(path: Path, images: Path, min_area: float) -> list[StillTrack]:
             stem = Path(record.file_name).stem
             tracks.append(StillTrack(f"{stem}/{annotation.get('id')}", stem, images / record.file_name, read))
     return tracks
+
+
+def _doubts(coco: Annotations, instances: Sequence[dict]) -> list[str]:
+    """What is odd about the areas of the first few annotations; those that cannot be drawn are named when they are."""
+    doubts = AreaDoubts()
+    for annotation in instances[:COMPARED]:
+        try:
+            doubts.compare(coco.name_of(annotation), annotation["area"], float(coco.draw(annotation).sum()))
+        except DataError:
+            continue
+    return doubts.lines()
 
 
 def voc_tracks(root: Path, image_list: str | None, min_area: float) -> list[StillTrack]:

@@ -14,8 +14,9 @@ from typing import Protocol
 import numpy as np
 
 from ..errors import DataError
-from ..files.images import load_rgb
-from ..files.masks import read_ids
+from ..files.given import read_given
+from ..files.images import as_annotated
+from ..files.masks import fitting, read_ids
 
 
 class Track(Protocol):
@@ -60,7 +61,7 @@ class StillTrack:
         return 1
 
     def image(self, frame: int) -> np.ndarray:
-        return load_rgb(self.file).array
+        return read_given(as_annotated(self.file, lambda: self.read_mask().shape)).array
 
     def mask(self, frame: int) -> np.ndarray:
         return self.read_mask()
@@ -86,7 +87,7 @@ class FileTrack:
         return len(self.files)
 
     def image(self, frame: int) -> np.ndarray:
-        return load_rgb(self.files[frame]).array
+        return read_given(fitting(self.files[frame], self.masks[frame])).array
 
     def mask(self, frame: int) -> np.ndarray:
         ids = read_ids(self.masks[frame])

@@ -8,7 +8,7 @@ from PIL import Image
 
 from ssnm.data.coco_instances import CocoInstances, GroupRule, groups_by_rule
 from ssnm.data.instance_groups import coco_groups, voc_groups
-from ssnm.data.instance_sets import read_instance_set
+from ssnm.data.instance_sets import read_instance_set, require_truths
 from ssnm.data.procedural_instances import write_procedural_instances
 from ssnm.data.procedural_kinds import SEEN_KINDS
 from ssnm.errors import ConfigError, DataError, MissingFileError
@@ -62,13 +62,39 @@ def test_groups_written_are_groups_read_with_their_objects_drawn(coco):
 
 @pytest.mark.parametrize(
     "segmentation, words",
-    [(polygon(float("nan"), 2, 5), "finite"), ([[1, 2, 3, 4]], "three or more"), (None, "polygons"), ([], "polygons"),
+    [(polygon(float("nan"), 2, 5), "finite"), ([[1, 2, 3, 4]], "not one pixel"), (None, "polygons"), ([], "polygons"),
+     (polygon(60, 2, 5), "not one pixel"), (polygon(900, 2, 5), "far outside"), (polygon(0.1, 0.1, 0.5), "0..1"),
      ({"size": [2, 2], "counts": [4]}, "but the image is"), ({"size": [40, 50], "counts": [4]}, "sum to 4")],
 )  # fmt: skip
 def test_objects_that_cannot_be_drawn_name_file_and_annotation(coco, segmentation, words):
     instances = CocoInstances(coco / "instances_tiny.json")
-    with pytest.raises(DataError, match=f"instances_tiny.json, annotation 1.*{words}"):
-        instances.draw({"id": 1, "image_id": 1, "segmentation": segmentation})
+    with pytest.raises(DataError, match=f"instances_tiny.json: annotation 1.*{words}"):
+        instances.draw({"id": 1, "image_id": 1, "area": 50, "segmentation": segmentation})
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [({"id": "7"}, "a whole number that no other one has"), ({"id": 2}, "no other one has"), ({"area": None}, "area"),
+     ({"image_id": 9}, "image 9"), ({"category_id": [18]}, "category_id")],
+)  # fmt: skip
+def test_records_are_looked_at_as_every_reader_of_coco_does(coco, change, words):
+    path = coco / "instances_tiny.json"
+    document = json.loads(path.read_text())
+    document["annotations"][0] |= change
+    path.write_text(json.dumps(document))
+    with pytest.raises(DataError, match=f"instances_tiny.json: .*{words}"):
+        CocoInstances(path)
+
+
+def test_areas_that_are_not_those_drawn_are_said(coco):
+    path = coco / "instances_tiny.json"
+    document = json.loads(path.read_text())
+    for record in document["annotations"][:3]:
+        record["area"] *= 9
+    path.write_text(json.dumps(document))
+    said = []
+    coco_groups(coco, coco / "groups.json", GroupRule(min_images=2), said.append)
+    assert len(said) == 1 and "3 of 3 annotations draw an area that differs" in said[0]
 
 
 def test_a_group_of_images_that_are_not_there_is_one_line(coco):
@@ -95,6 +121,10 @@ def test_the_official_layout_is_read_as_it_is(tmp_path):
     (tmp_path / "Mask" / "bird" / "b12_InstID1.png").unlink()
     with pytest.raises(MissingFileError, match="no mask b12_InstID"):
         group.truth(1)
+    Image.fromarray(np.zeros(SIZE, np.uint8)).save(tmp_path / "Mask" / "bird" / "b1_InstID2.png")
+    with pytest.raises(DataError, match="2 of 2 .*no mask b12_InstID.*b1_InstID2.png: shows no object|"
+                                        "2 of 2 .*b1_InstID2.png: shows no object.*no mask b12_InstID"):
+        require_truths([group])
 
 
 def test_voc_becomes_the_official_layout(tmp_path):

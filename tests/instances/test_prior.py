@@ -47,10 +47,24 @@ def test_a_folder_gives_one_map_per_image_over_its_files_range(tmp_path):
     maps = folder_prior(tmp_path, ["x/a.jpg", "b.jpg"])
     for one in maps:
         np.testing.assert_allclose(one, grey / 255, atol=1e-6)
+    Image.fromarray(grey).convert("RGB").save(tmp_path / "coloured.png")  # a grey picture all the same
+    assert np.allclose(folder_prior(tmp_path, ["coloured"])[0], grey / 255)
+    Image.fromarray(np.dstack([grey, grey, 255 - grey])).save(tmp_path / "coloured.png")
+    with pytest.raises(DataError, match="coloured.png: a colour picture"):
+        folder_prior(tmp_path, ["a.jpg", "coloured.jpg"])
     with pytest.raises(MissingFileError, match="no map of image c"):
         folder_prior(tmp_path, ["c.jpg"])
     with pytest.raises(MissingFileError, match="no such folder"):
         folder_prior(tmp_path / "none", ["a.jpg"])
+
+
+def test_masks_of_0_and_1_are_masks_unless_the_folder_holds_greys(tmp_path):
+    mask = np.eye(4, dtype=np.uint8)
+    Image.fromarray(mask).save(tmp_path / "a.png")
+    Image.fromarray(mask * np.uint8(255)).save(tmp_path / "b.png")
+    assert [one.max() for one in folder_prior(tmp_path, ["a", "b"])] == [1, 1]
+    Image.fromarray(np.arange(0, 160, 10, np.uint8).reshape(4, 4)).save(tmp_path / "b.png")
+    assert folder_prior(tmp_path, ["a", "b"])[0].max() == pytest.approx(1 / 255)
 
 
 def test_the_authors_saliency_files_are_read(tmp_path):
