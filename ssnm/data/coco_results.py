@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import numpy as np
 from ..errors import DataError, MissingFileError
 from ..files.shapes import checked_runs, import_mask_codec
 
+MOST_MASKS = 100  # of an image, by COCO's rule
 AP_NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")  # COCO's order
 
 
@@ -126,7 +128,15 @@ class CocoEvaluation:
             evaluation.evaluate()
             evaluation.accumulate()
             evaluation.summarize()
-        return {name: float(v) if v >= 0 else float("nan") for name, v in zip(AP_NAMES, evaluation.stats)}
+        # pycocotools adds 2e-16 to a denominator; unrounded, the precision of one object that is found is 1 - 2e-16
+        return {name: round(float(v), 12) if v >= 0 else float("nan") for name, v in zip(AP_NAMES, evaluation.stats)}
+
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the numbers has to know: COCO looks at 100 masks of an image, whatever it shows."""
+        objects = Counter(truth["image_id"] for truth in self._truths)
+        crowded = sum(count > MOST_MASKS for count in objects.values())
+        return (f"COCO's AP and AR look at {MOST_MASKS} masks of an image; {crowded} images have more objects, so that "
+                "even the truth stays below 100 there",) if crowded else ()  # fmt: skip
 
 
 def coco_scores(

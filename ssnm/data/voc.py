@@ -1,5 +1,4 @@
-"""Facts of PASCAL VOC: class numbers, the list of the Faktor & Irani (2013) co-segmentation set. And which files are one
-photograph."""
+"""Facts of PASCAL VOC: class numbers, the list of the Faktor & Irani (2013) set. And which files are one photograph."""
 
 from __future__ import annotations
 

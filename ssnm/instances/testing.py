@@ -78,7 +78,7 @@ def run_test(
     write_atomically(out / RUN_RECORD, json.dumps(document, indent=1) + "\n")
     if not scored:
         return None
-    scores = InstanceScores(tuple(scored), tuple(said), coco.result())
+    scores = InstanceScores(tuple(scored), (*said, *coco.notes()), coco.result())
     scores.write(out)
     return scores
 
@@ -110,7 +110,7 @@ def score_folder(
             scores.append(np.array([float(own[i].get("score", 1.0)) for i in order]))
             coco.add(predictions[-1], scores[-1], truth)
         scored.append(score_group(group.name, predictions, scores, truths))
-    return InstanceScores(tuple(scored), (), coco.result())
+    return InstanceScores(tuple(scored), coco.notes(), coco.result())
 
 
 def _picture(group: InstanceGroup, index: int) -> Path | RGBImage:

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ssnm.data.coco_results import CocoEvaluation, coco_scores
 from ssnm.files.ids import ids_png
 from ssnm.metrics import PROTOCOLS, ThresholdRule, score_arrays, score_folder
+from ssnm.metrics.instances import InstanceScores, score_group
 from ssnm.metrics.maps import resize_map, resize_truth
 from ssnm.metrics.video import score_videos
 
@@ -111,3 +113,30 @@ def test_videos_against_themselves_are_100(tmp_path, protocol):
         (tmp_path / "gt" / "seq" / f"{number:05d}.png").write_bytes(ids_png(ids[number % 2 and number > 0]))
     scores = score_videos(tmp_path / "gt", tmp_path / "gt", protocol)
     assert all(set(o.J) == {1.0} and set(o.F) == {1.0} for o in scores.objects)
+
+
+@pytest.mark.parametrize("scored", ["alike", "differently"])
+@pytest.mark.parametrize("size", [(61, 90), (224, 224), (30, 700)])
+def test_objects_against_themselves_have_full_precision_at_every_threshold(size, scored):
+    masks = [mask for name, mask in truths(size).items() if name != "empty"]
+    group = [np.stack(masks), np.stack(masks[:2] * 2), masks[3][None], np.zeros((0, *size), bool)]  # twins; none
+    rng = np.random.default_rng(1)
+    scores = [np.ones(len(one)) if scored == "alike" else rng.random(len(one)) for one in group]
+    found = score_group("all", group, scores, group)
+    assert found.ap == (1.0, 1.0, 1.0) and found.corloc == 1.0
+    coco = coco_scores(group, scores, group)
+    assert {coco[name] for name in ("AP", "AP50", "AP75", "AR100")} == {1.0}
+    alone = coco_scores(group[2:3], scores[2:3], group[2:3])
+    assert {value for value in alone.values() if value == value} == {1.0}
+
+
+def test_a_group_without_objects_counts_for_nothing():
+    nothing = score_group("none", [np.zeros((0, 9, 9), bool)], [np.zeros(0)], [np.zeros((0, 9, 9), bool)])
+    assert np.isnan([*nothing.ap, nothing.corloc]).all() and InstanceScores((nothing,)).mean(lambda g: g.ap) is None
+
+
+def test_more_objects_than_coco_looks_at_are_said():
+    evaluation = CocoEvaluation()
+    dots = np.eye(121, dtype=bool).reshape(121, 11, 11)
+    evaluation.add(dots, np.ones(121), dots)
+    assert evaluation.result()["AP"] < 1 and "1 images have more objects" in evaluation.notes()[0]
