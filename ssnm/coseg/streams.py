@@ -14,6 +14,7 @@ import numpy as np
 
 from ..errors import DataError, MissingFileError
 from ..files.atomic import require_writable
+from ..files.listing import gathered, shorten
 from ..files.parallel import in_threads, usable_cores
 from .photos import Photo
 from .predict import Predictor
@@ -45,6 +46,7 @@ class Reading:
         """Raises:
             DataError, MissingFileError: an image that cannot be read, where these are errors; none that can be; a
                 known object whose image cannot be read, or whose mask has another size."""
+        problems = []
         for index, photo in enumerate(in_threads(self._read, self._given)):
             name = self._given_names[index]
             if isinstance(photo, Photo):
@@ -56,10 +58,12 @@ class Reading:
             elif self._on_bad is None or index in self._objects:
                 raise photo
             else:
-                self._on_bad(str(photo))
+                problems.append(str(photo))
+                self._on_bad(problems[-1])
             self._progress("read", index + 1, len(self._given))
         if not self.images:
-            raise DataError(f"none of the {len(self._given)} images can be read")
+            said = shorten(gathered(problems), between="; ")
+            raise DataError(f"none of the {len(self._given)} images can be read: {said}")
 
     def _read(self, image: Any) -> Photo | DataError | MissingFileError:
         try:
