@@ -1,5 +1,6 @@
 """Names: natural order of files, and category names that mean the same thing."""
 
+import hashlib
 import re
 import unicodedata
 
@@ -27,6 +28,13 @@ def canonical_category(name: str) -> str:
     """
     plain = " ".join(unicodedata.normalize("NFC", name).strip().lower().replace("_", " ").split())
     return SYNONYMS.get(plain, plain)
+
+
+def falls_into_share(name: str, share: float) -> bool:
+    """Whether a hash of `name` falls into a `share` in [0, 1): the same answer whatever else there is, so that what is
+    held out of one run is held out of all."""
+    digest = hashlib.sha256(name.encode()).digest()
+    return int.from_bytes(digest[:8], "big") < share * 2**64
 
 
 def natural_key(name: str) -> tuple:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Collection, Sequence
@@ -10,6 +9,7 @@ from typing import Collection, Sequence
 from ..data.bad_images import UnusableImage
 from ..data.records import Item, Sample, Source
 from ..errors import DataError, MissingFileError
+from ..naming import falls_into_share
 
 
 @dataclass
@@ -99,8 +99,7 @@ class ImagePool:
 
         def held(number: int) -> bool:
             stem = self.item(number).name.rpartition("/")[2]
-            digest = hashlib.sha256(f"{seed}/{self.source_name(number)}/{stem}".encode()).digest()
-            return int.from_bytes(digest[:8], "big") < holdout * 2**64
+            return falls_into_share(f"{seed}/{self.source_name(number)}/{stem}", holdout)
 
         out = [n for n in self.ids if held(n)]
         kept = sorted(set(self.ids) - set(out))

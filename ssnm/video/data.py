@@ -19,6 +19,7 @@ from ..data.records import BadImage, Sample
 from ..data.resizing import resize_image, resize_nearest
 from ..errors import ConfigError, DataError, UserError
 from ..files.images import same_aspect
+from ..naming import falls_into_share
 from .guides import MaskDraw, SpatialDraw, VisualDraw, dilated_guide, gaussian_guide, visual_guide
 from .records import VideoBatch
 from .tracks import Track
@@ -240,7 +241,8 @@ def pool_of(groups: Sequence[tuple[Sequence[Track], float]]) -> Pool:
 
 
 def split(pool: Pool, names: Sequence[str], share: float, seed: int) -> tuple[Pool, Pool]:
-    """(training, held out): the videos called `names`, and of the others a share drawn by `seed`, are held out whole.
+    """(training, held out): the videos called `names`, and of the others a share by a hash of `seed` and their names,
+    are held out whole, whatever other videos there are.
 
     Raises:
         ConfigError: a name that no video has; nothing is left to train on.
@@ -250,9 +252,7 @@ def split(pool: Pool, names: Sequence[str], share: float, seed: int) -> tuple[Po
     if unknown:
         raise ConfigError(f"data.holdout names {unknown[0]!r}, which none of the {len(videos)} videos and images is "
                           "called; sequences are named by their folder, images by their file's stem")  # fmt: skip
-    rest = [video for video in videos if video not in set(names)]
-    drawn = np.random.default_rng(seed).permutation(len(rest))[: round(share * len(rest))]
-    held = set(names) | {rest[k] for k in drawn}
+    held = {video for video in videos if video in set(names) or falls_into_share(f"{seed}/{video}", share)}
     parts = [[k for k, t in enumerate(pool.tracks) if (t.video in held) == inside] for inside in (False, True)]
     training, held_out = (Pool([pool.tracks[k] for k in part], [pool.weights[k] for k in part]) for part in parts)
     if not training.tracks:
