@@ -258,7 +258,7 @@ def test_batches_that_cannot_be_are_said(batch, world, words):
 
 
 def test_whole_videos_are_held_out():
-    training, held = split(pool(10), ["video_seen_0_00003"], 0.2, 0)
+    training, held = split(pool(10), ["video_seen_0_00003"], 0.4, 0)
     videos = {t.video for t in held.tracks}
     assert "video_seen_0_00003" in videos and len(videos) > 1 and not videos & {t.video for t in training.tracks}
     with pytest.raises(ConfigError, match="nobody"):
