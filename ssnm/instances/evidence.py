@@ -47,12 +47,14 @@ class Evidence:
 class FittedGroup(Sequence):
     """One :class:`Evidence` per image, computed when it is asked for: responses of a whole group may not fit memory.
 
-    network: in eval mode; pixels (N, 3, S, S) uint8; sizes: (H, W) of each image.
+    network: in eval mode; pixels (N, 3, S, S) uint8; sizes: (H, W) of each image; features: (N, C, h, w) of the images
+    where the trunk did not change since they were computed, else None.
     """
 
     def __init__(self, network: CoSaliencyNetwork, pixels: Tensor, sizes: Sequence[tuple[int, int]],
-                 settings: ResponseSettings = ResponseSettings()) -> None:
+                 settings: ResponseSettings = ResponseSettings(), features: Tensor | None = None) -> None:
         self.network, self.pixels, self.sizes, self.settings = network, pixels, list(sizes), settings
+        self._features = features
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -63,7 +65,7 @@ class FittedGroup(Sequence):
     def evidence(self, index: int, size: tuple[int, int] | None = None) -> Evidence:
         """What the network says of image `index`, at its own size or at (H, W) `size`."""
         size, settings = size or self.sizes[index], self.settings
-        found = self._respond(self._image(index))
+        found = self._respond(index)
         output, peaks = found.output, found.peaks
         scores = output.score_map[0, 0].sigmoid()[peaks[:, 0], peaks[:, 1]]
         scale = np.array(size) / np.array(output.score_map.shape[-2:])  # pixels per cell
@@ -77,20 +79,25 @@ class FittedGroup(Sequence):
     @torch.no_grad()
     def features(self, index: int) -> np.ndarray:
         """Features (C, h, w) of image `index` on the grid."""
-        return self.network.trunk(self._image(index))[0].cpu().numpy()
+        return self._trunk(index)[0].cpu().numpy()
+
+    def _trunk(self, index: int) -> Tensor:
+        return self.network.trunk(self._image(index)) if self._features is None else self._features[index : index + 1]
 
     def _image(self, index: int) -> Tensor:
         return self.pixels[index : index + 1].to(self.network.trunk.device).float() / 255
 
     @torch.no_grad()
-    def _respond(self, image: Tensor) -> Responses:
+    def _respond(self, index: int) -> Responses:
         settings = self.settings
         if settings.kind == "backprop":
-            return peak_responses(self.network, image, settings.max_peaks, down_to_stride=settings.down_to_stride)
-        output = self.network(image)
+            return peak_responses(self.network, self._image(index), settings.max_peaks,
+                                  down_to_stride=settings.down_to_stride)  # fmt: skip
+        output = self.network.head(self._trunk(index))
         peaks = score_peaks(output.score_map, settings.max_peaks)
         stride = self.network.trunk.stride
-        return Responses(output, peaks, gaussian_responses(peaks, stride, image.shape[-2:], settings.sigma * stride))
+        maps = gaussian_responses(peaks, stride, self.pixels.shape[-2:], settings.sigma * stride)
+        return Responses(output, peaks, maps)
 
     def _resize(self, maps: Tensor, size: tuple[int, int]) -> np.ndarray:
         """(K, S, S) -> (K, *size), bicubic and antialiased."""

@@ -132,7 +132,8 @@ def fit_group(
                                        "group": identity})  # fmt: skip
 
     _run(state, batches, settings, math.ceil(len(images) / settings.batch), on_log, save)
-    return FittedGroup(network.eval(), pixels, [image.shape[:2] for image in images], responses)
+    features = inputs if settings.mode == "fast" else None
+    return FittedGroup(network.eval(), pixels, [image.shape[:2] for image in images], responses, features)
 
 
 def _run(state: TrainState, batches: Iterator[FitBatch], settings: FitSettings, per_epoch: int,

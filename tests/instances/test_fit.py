@@ -214,6 +214,7 @@ def test_options_of_evidence(network):
     fitted = fit_group(network, images, priors, FAST)
     gaussian = FittedGroup(fitted.network, fitted.pixels, fitted.sizes, ResponseSettings(kind="gaussian", max_peaks=1))
     evidence = gaussian[0]
+    np.testing.assert_allclose(fitted.features(0), gaussian.features(0), atol=1e-5)  # kept, and computed
     row, column = evidence.peaks[0]
     top = np.unravel_index(evidence.responses[0].argmax(), (40, 60))
     assert evidence.responses.shape[0] == 1 and np.abs(np.subtract(top, (row, column))).max() < 2
