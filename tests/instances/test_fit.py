@@ -196,7 +196,7 @@ def test_evidence_comes_at_the_size_of_each_image_or_at_any_other(network):
     assert evidence.peaks.shape[1] == 2 and len(evidence.peak_scores) == len(evidence.peaks) > 0
     assert (evidence.peaks >= 0).all() and (evidence.peaks < (30, 70)).all()
     # the mass of a response is that of its 64 x 64 map times the area's change (specification, 7.1)
-    responses = fitted._respond(fitted._image(1)).maps
+    responses = fitted._respond(1).maps
     expected = responses.sum((1, 2)) * 2100 / 4096
     np.testing.assert_allclose(evidence.responses.sum((1, 2)), expected, rtol=2e-2, atol=1e-6)
     assert fitted.features(1).shape == (1280, 2, 2)
@@ -214,7 +214,7 @@ def test_options_of_evidence(network):
     fitted = fit_group(network, images, priors, FAST)
     gaussian = FittedGroup(fitted.network, fitted.pixels, fitted.sizes, ResponseSettings(kind="gaussian", max_peaks=1))
     evidence = gaussian[0]
-    np.testing.assert_allclose(fitted.features(0), gaussian.features(0), atol=1e-5)  # kept, and computed
+    np.testing.assert_allclose(fitted.features(0), gaussian.features(0), rtol=1e-4, atol=1e-4)  # kept, and computed
     row, column = evidence.peaks[0]
     top = np.unravel_index(evidence.responses[0].argmax(), (40, 60))
     assert evidence.responses.shape[0] == 1 and np.abs(np.subtract(top, (row, column))).max() < 2
