@@ -24,8 +24,8 @@ OWN = "own"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", type=find, metavar="CONFIG", help="a YAML config of method deepco3")
-    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE",
-                        help="change a value of the config; may be repeated")  # fmt: skip
+    parser.add_argument("--set", dest="overrides", action="append", nargs="+", default=[],
+                        metavar="KEY=VALUE", help="override a value of the config; may be repeated")  # fmt: skip
     parser.add_argument("--dataset", required=True, choices=DATASETS, help="which layout")
     parser.add_argument("--data", type=find, metavar="ROOT", help="its folder, here or in $SSNM_DATA")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where masks and scores go")
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     from ..instances.testing import run_test
     from ..methods import load_config
 
-    config = load_config(args.config, args.overrides)
+    config = load_config(args.config, [o for group in args.overrides for o in group])
     if not isinstance(config, Config):
         raise ConfigError(f"{args.config}: --dataset {args.dataset} needs method deepco3, as deepco3_small.yaml has it")
     if args.groups is not None and args.dataset != "coco_instances":
