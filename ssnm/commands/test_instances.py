@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=find, metavar="ROOT", help="its folder, here or in $SSNM_DATA")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where masks and scores go")
     parser.add_argument("--groups", type=find, metavar="FILE", help="coco_instances: the groups")
+    parser.add_argument("--half", choices=("odd", "even"), help="every second group: odd to choose on, even to report")
     parser.add_argument("--classes", metavar="A,B", help="only these groups")
     parser.add_argument("--against", choices=list(published_instance_results()["datasets"]),
                         help="put the result under the paper's Tables 2 and 4")  # fmt: skip
@@ -43,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: wrong options, config, folders or files, in one line.
     """
-    from ..data.instance_sets import read_instance_set
+    from ..data.instance_sets import half_of, read_instance_set
     from ..engine.runtime import pick_device
     from ..instances.config import Config
     from ..instances.testing import run_test
@@ -56,7 +57,8 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("--groups is for --dataset coco_instances; the folders of instance_folder are its groups")
     root = _root(args)
     layout = "instance_folder" if args.dataset == "procedural_instances" else args.dataset
-    groups = selected(read_instance_set(layout, root, args.groups), args.classes)
+    groups = read_instance_set(layout, root, args.groups)
+    groups = selected(half_of(groups, args.half) if args.half else groups, args.classes)
     record = {"dataset": args.dataset, "root": str(root.absolute()), "config": str(args.config)}
     with terminal_bar(len(groups), "group") as bar:
         scores = run_test(groups, config, inputs_from(args), args.out, seed=args.seed,

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -43,6 +44,26 @@ class InstanceGroup:
 
     def __len__(self) -> int:
         return len(self.paths)
+
+
+def half_of(groups: Sequence[InstanceGroup], which: Literal["odd", "even"]) -> list[InstanceGroup]:
+    """Half of the groups, counted from 1: "even" to report, "odd" to choose settings on, from which every image that an
+    even group also holds is left out, and groups that keep fewer than two images."""
+    even = list(groups[1::2])
+    if which == "even":
+        return even
+    reported = {path for group in even for path in group.paths}
+    odd = []
+    for group in groups[0::2]:
+        kept = [i for i, path in enumerate(group.paths) if path not in reported]
+        if len(kept) > 1:
+            truth = None if group.truth is None else _part_of(group.truth, kept)
+            odd.append(replace(group, paths=tuple(group.paths[i] for i in kept), truth=truth))
+    return odd
+
+
+def _part_of(truth: Callable[[int], np.ndarray], kept: Sequence[int]) -> Callable[[int], np.ndarray]:
+    return lambda index: truth(kept[index])
 
 
 def read_instance_set(name: str, root: str | Path, groups: str | Path | None = None) -> list[InstanceGroup]:

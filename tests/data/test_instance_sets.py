@@ -1,6 +1,7 @@
 """Test sets of instances: the official layout, COCO with groups, the rule that makes groups, VOC, drawn groups."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from PIL import Image
 
 from ssnm.data.coco_instances import CocoInstances, GroupRule, groups_by_rule
 from ssnm.data.instance_groups import coco_groups, voc_groups
-from ssnm.data.instance_sets import read_instance_set, require_truths
+from ssnm.data.instance_sets import InstanceGroup, half_of, read_instance_set, require_truths
 from ssnm.data.procedural_instances import write_procedural_instances
 from ssnm.data.procedural_kinds import SEEN_KINDS
 from ssnm.errors import ConfigError, DataError, MissingFileError
@@ -162,3 +163,14 @@ def test_roots_that_are_not_there_are_one_line(tmp_path):
         read_instance_set("instance_folder", tmp_path)
     with pytest.raises(MissingFileError, match="instances_"):
         read_instance_set("coco_instances", tmp_path)
+
+
+def test_the_half_to_choose_on_holds_no_image_of_the_half_to_report():
+    def group(name: str, *images: int) -> InstanceGroup:
+        return InstanceGroup(name, tuple(Path(f"{i}.jpg") for i in images), lambda index: np.full((1, 1, 1), images[index]))
+
+    groups = [group("a", 1, 2, 3, 4), group("b", 2, 9), group("c", 9, 5), group("d", 7)]
+    assert [g.name for g in half_of(groups, "even")] == ["b", "d"]
+    (odd,) = half_of(groups, "odd")  # c keeps a single image
+    assert odd.name == "a" and [path.stem for path in odd.paths] == ["1", "3", "4"]
+    assert [int(odd.truth(i)[0, 0, 0]) for i in range(3)] == [1, 3, 4]
