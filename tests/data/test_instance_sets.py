@@ -167,7 +167,8 @@ def test_roots_that_are_not_there_are_one_line(tmp_path):
 
 def test_the_half_to_choose_on_holds_no_image_of_the_half_to_report():
     def group(name: str, *images: int) -> InstanceGroup:
-        return InstanceGroup(name, tuple(Path(f"{i}.jpg") for i in images), lambda index: np.full((1, 1, 1), images[index]))
+        paths = tuple(Path(f"{i}.jpg") for i in images)
+        return InstanceGroup(name, paths, lambda index: np.full((1, 1, 1), images[index]))
 
     groups = [group("a", 1, 2, 3, 4), group("b", 2, 9), group("c", 9, 5), group("d", 7)]
     assert [g.name for g in half_of(groups, "even")] == ["b", "d"]
