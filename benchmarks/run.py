@@ -80,6 +80,18 @@ def _segment(args: argparse.Namespace) -> dict[str, Any]:
     return segment_group.measure(device=args.device)
 
 
+def _photographs(args: argparse.Namespace) -> dict[str, Any]:
+    import photographs
+
+    return photographs.measure(tuple(args.photographs), args.device)
+
+
+def _reduced(args: argparse.Namespace) -> dict[str, Any]:
+    import reduced_decoding
+
+    return reduced_decoding.measure(Path(os.environ["SSNM_DATA"]), args.device)
+
+
 def _loader(args: argparse.Namespace) -> dict[str, Any]:
     import loader
 
@@ -104,6 +116,8 @@ BENCHMARKS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "loader": _loader,
     "scoring": _scoring,
     "segment": _segment,
+    "photographs": _photographs,
+    "reduced_decoding": _reduced,
 }
 
 
@@ -117,6 +131,8 @@ def main(argv: list[str] | None = None) -> int:
                         help="of network, profile; the last one is profiled in detail")
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=None,
                         help="network: also torch.compile; default: on CUDA only, compiling takes minutes on a CPU")
+    parser.add_argument("--photographs", nargs="+", type=int, default=[100], metavar="N",
+                        help="photographs: how many in a folder, as 100 1000 (default: 100)")
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks.json"))
     args = parser.parse_args(argv)
     args.compile = args.device == "cuda" if args.compile is None else args.compile

@@ -1,5 +1,5 @@
 """Choose, on held-out training groups, the size at which a trained model sees its images and the slope of its logits,
-and fit the rule that says whether the shared object is in an image.
+and fit the rules that say whether the shared object is in an image and how good its mask is.
 
 Draws the groups from the data of the checkpoint's own config (--set overrides it), prints J of every choice and writes
 the model with the best. It never sees a test set.
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--groups", type=_positive, default=100, help="held-out groups to draw (default: %(default)s)")
     parser.add_argument(
         "--presence-groups", type=int, default=100, metavar="N",
-        help="held-out groups for the rule of what is present (default: %(default)s; 0: no rule)",
+        help="held-out groups for the rules of what is present and how good (default: %(default)s; 0: no rules)",
     )  # fmt: skip
     parser.add_argument("--set", dest="overrides", nargs="+", default=[], metavar="KEY=VALUE", help="as in train")
     parser.add_argument("--half", action="store_true", help="float16 weights: half the size")
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..coseg.calibrate import calibrate_presence, choose, with_choice, with_presence
+    from ..coseg.calibrate import calibrate_rules, choose, with_choice, with_rules
     from ..coseg.config import config_from_dict
     from ..coseg.files import for_export, model_from_file
     from ..engine.checkpoint import export_model, load_model_file
@@ -63,9 +63,9 @@ def run(args: argparse.Namespace) -> int:
     chosen = with_choice(source, best)
     if args.presence_groups > 0 and config.model.semantic.enabled and not config.model.semantic.centred:
         model, _ = model_from_file(chosen, where)
-        rule = calibrate_presence(model, config, best.size, args.presence_groups, pick_device(args.device))
-        chosen = with_presence(chosen, rule, args.presence_groups)
-        print(f"present: {chosen.card['presence']}")
+        rules = calibrate_rules(model, config, best.size, args.presence_groups, pick_device(args.device))
+        chosen = with_rules(chosen, rules, args.presence_groups)
+        print(f"present: {chosen.card['presence']}\nquality: {chosen.card['quality']}")
     export_model(args.out, chosen, half=args.half)
     print(f"written: {args.out}")
     return 0

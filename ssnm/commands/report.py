@@ -171,11 +171,12 @@ def _run_record(results: Results, title: str, keys: list[str]) -> RunRecord:
 def _map_record(results: Results, key: str, score: ImageScore | None) -> MapRecord:
     """The map of one image, with the threshold that scored it, or the release's where it was not scored."""
     path = results.folder / f"{key}.png"
-    spatial_mask = results.spatial_masks.get(key)
+    spatial_mask, quality = results.spatial_masks.get(key), results.images[key].get("quality")
     if score is None:
-        return MapRecord(path, binarize(read_map(path), UNSCORED_RULE)[1], spatial_mask=spatial_mask)
+        threshold = binarize(read_map(path), UNSCORED_RULE)[1]
+        return MapRecord(path, threshold, spatial_mask=spatial_mask, quality=quality)
     full_scale = 1 if results.scores is not None and results.scores.binary_maps else 255
-    return MapRecord(path, score.threshold, score.P, score.J, spatial_mask, full_scale)
+    return MapRecord(path, score.threshold, score.P, score.J, spatial_mask, full_scale, quality)
 
 
 def _group_record(group: dict[str, Any], keys: set[str]) -> GroupRecord:

@@ -45,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--save", default="masks,overlays", metavar="KINDS",
         help="some of masks,overlays,probabilities (default: masks,overlays)",
     )  # fmt: skip
+    parser.add_argument("--report", action="store_true", help="also write report.html, the masks to check first on top")
     parser.add_argument("--device", help="cpu, cuda, ... (default: an accelerator where there is one)")
 
 
@@ -60,6 +61,8 @@ def run(args: argparse.Namespace) -> int:
     bad: list[str] = []
     bars = {stage: progress_bar(stage, "photo") for stage in ("read", "segmented")}
     kinds = tuple(dict.fromkeys(kind.strip() for kind in args.save.split(",")))
+    if args.report and "masks" not in kinds:
+        raise ConfigError(f"--report shows masks; add them to --save {args.save}")
     result = segmenter.segment(
         images, threshold=_threshold(args.threshold), absent=args.absent, reference=_references(args.reference),
         save_to=args.out, save=kinds, on_bad=bad.append, progress=lambda stage, *counts: bars[stage](*counts),
@@ -69,6 +72,8 @@ def run(args: argparse.Namespace) -> int:
     images = result.names
     if others := result.others_in(args.out):
         print(f"note: {args.out} also holds results of {_count(len(others))} of an earlier run: {shorten(others)}")
+    if args.report:
+        print(f"report: {_report(result, args.out)}")
     if result.categories:
         likely = [f"{name} ({share:.0%})" for name, share in result.categories[:3] if share >= LIKELY]
         names = ", ".join(likely) or "nothing"
@@ -77,6 +82,22 @@ def run(args: argparse.Namespace) -> int:
         print(f"  {result.names[i]}: {_found(result, i)}")
     print(f"{' and '.join(filter(None, [', '.join(kinds[:-1]), kinds[-1]]))}: {args.out}")
     return 0
+
+
+def _report(result: Segmentation, out: Path) -> Path:
+    """report.html: every photograph with its mask, the lowest quality first."""
+    from ..visualize.records import GroupRecord, ImageFiles, MapRecord, Report, RunRecord
+    from ..visualize.report import write_page
+
+    name = out.resolve().name
+    images = tuple(ImageFiles(name, Path(n).stem, path) for n, path in zip(result.names, result.images))
+    quality = [None] * len(images) if result.quality is None else result.quality.tolist()
+    spatial = [None] * len(images) if result.spatial_masks is None else result.spatial_masks
+    maps = {i.key: MapRecord(out / "masks" / f"{i.name}.png", 0.5, spatial_mask=s, quality=q)
+            for i, s, q in zip(images, spatial, quality)}  # fmt: skip
+    group = GroupRecord(name, tuple(i.key for i in images), len(images))
+    page = Report(name, images, (RunRecord(name, maps, (group,)),))
+    return write_page(page, out / "report.html", progress=progress_bar("page"))
 
 
 def _found(result: Segmentation, index: int) -> str:

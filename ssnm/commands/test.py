@@ -12,12 +12,14 @@ import json
 import statistics
 from pathlib import Path
 
+import numpy as np
+
 from ..coseg.partition import ORDERS
 from ..data.check import require_usable
 from ..data.testsets import TEST_SETS, read_test_set
 from ..errors import ConfigError, DataError
 from ..files.places import find
-from ..metrics import FolderScores, compare_with_published, score_arrays, score_folder
+from ..metrics import FolderScores, compare_with_published, score_arrays, score_folder, spearman
 from ..metrics.published import TABLES
 from ..metrics.tables import percent, write_text
 from .score import add_protocol_arguments, protocol_from, write_results
@@ -105,6 +107,8 @@ def _report(job, args: argparse.Namespace, groups, predictor) -> None:
     scores = score_folder(args.out, job.root, protocol_from(args), classes=list(job.test_set.categories))
     print(scores.table())
     write_results(scores, args.out)
+    if said := _quality(args.out, scores):
+        print("\n" + said)
     if args.against:
         comparison = compare_with_published({"ours": scores}, args.dataset)
         print("\n" + comparison.table())
@@ -120,6 +124,22 @@ def _report(job, args: argparse.Namespace, groups, predictor) -> None:
 
         print(f"\nreport: {write_report(args.out)}")
     print(f"\nmaps, tables and overlays: {args.out}")
+
+
+def _quality(out: Path, scores: FolderScores) -> str:
+    """How well the model's own figure orders its masks, in one line; nothing where it has none."""
+    record = json.loads((out / "run.json").read_text(encoding="utf-8"))
+    said = {(g["category"], i["name"]): i["quality"] for g in record["groups"] for i in g["images"] if "quality" in i}
+    pairs = {}
+    for image in scores.images:
+        if (image.category, image.name) in said and image.J is not None:
+            pairs.setdefault(image.category, []).append((said[image.category, image.name], image.J))
+    if not pairs:
+        return ""
+    over_all = spearman(*np.array([pair for rows in pairs.values() for pair in rows]).T)
+    within = float(np.nanmean([spearman(*np.array(rows).T) for rows in pairs.values() if len(rows) > 1] or [np.nan]))
+    return (f"quality against J: Spearman {over_all:.3f} over {sum(map(len, pairs.values()))} images, "
+            f"{within:.3f} the mean within classes")
 
 
 def _repeats(job, args: argparse.Namespace) -> None:

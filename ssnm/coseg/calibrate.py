@@ -24,6 +24,7 @@ from .groups import GroupDataset
 from .outliers import cases_of_pool
 from .predict import Predictor
 from .presence import PresenceRule, fit_rule, peaks
+from .quality import QualityRule, figures, fit_quality
 from .validation import HALF, RELEASE_RULE, Validator
 
 SLOPES, OFFSETS = (1.0, 1.5, 2.0, 3.0), (-0.5, 0.0, 0.5, 1.0)
@@ -81,31 +82,41 @@ def choose(
     return max(compared, key=lambda c: c.J), compared
 
 
-def calibrate_presence(
+def calibrate_rules(
     model: torch.nn.Module, config: Config, size: int, groups: int, device: torch.device
-) -> PresenceRule:
-    """The rule of "is the object in this image?", fitted to held-out groups with one foreign image each, at `size`.
-    The groups are drawn by validation.seed + 1; masks are cut at one half."""
+) -> tuple[PresenceRule, QualityRule]:
+    """The rules of "is the object in this image?" and "how good is this mask?", fitted to held-out groups with one
+    foreign image each, whose J is 0, at `size`. The groups are drawn by validation.seed + 1; masks are cut at one
+    half."""
     _, held_out = build.build_pools(config.data)
     cases = cases_of_pool(held_out, size, groups, config.validation.seed + 1, config.data.group_size)
     predictor = Predictor(model, size, device, presence=PresenceRule(1.0, 1.0, 0.0))
-    sure, agreed, present, J = [], [], [], []
+    sure, agreed, present, J, x = [], [], [], [], []
     for case in cases:
         prediction = predictor.predict([*case.images[:-1], case.foreign])
         sure.append(peaks(prediction.probabilities))
         agreed.append(prediction.agreement)
+        x.append(figures(prediction.probabilities, prediction.agreement))
         masks = [binarize(p, HALF)[0] for p in prediction.probabilities[:-1]]
         J += [*(jaccard(m, t) for m, t in zip(masks, case.truths)), 0.0]
         present += [*[True] * len(masks), False]
-    return fit_rule(np.concatenate(sure), np.concatenate(agreed), np.array(present), np.array(J))
+    J = np.array(J)
+    return fit_rule(np.concatenate(sure), np.concatenate(agreed), np.array(present), J), fit_quality(
+        np.concatenate(x), J)  # fmt: skip
 
 
-def with_presence(source: ModelFile, rule: PresenceRule, groups: int) -> ModelFile:
-    """The model file with `rule`; the card says what it was fitted to."""
-    formula = f"{rule.peak:.2f} * log-odds of the mask's peak + {rule.agreement:.2f} * log(agreement) {rule.bias:+.2f}"
-    said = f"sigmoid({formula}), cut {rule.cut:.2f}: {groups} held-out groups with one foreign image each"
-    inference = {**source.inference, "present": rule.to_dict()}
-    return dataclasses.replace(source, inference=inference, card={**source.card, "presence": said})
+def with_rules(source: ModelFile, rules: tuple[PresenceRule, QualityRule], groups: int) -> ModelFile:
+    """The model file with both rules; the card says what they were fitted to."""
+    present, quality = rules
+    fitted = f"{groups} held-out groups with one foreign image each"
+    formula = f"{present.peak:.2f} * log-odds of the mask's peak + {present.agreement:.2f} * log(agreement)"
+    expected = f"{quality.expected:.2f} * log-odds of the expected J + {quality.agreement:.2f} * log(agreement)"
+    said = {
+        "presence": f"sigmoid({formula} {present.bias:+.2f}), cut {present.cut:.2f}: {fitted}",
+        "quality": f"sigmoid({expected} {quality.bias:+.2f}): {fitted}",
+    }
+    inference = {**source.inference, "present": present.to_dict(), "quality": quality.to_dict()}
+    return dataclasses.replace(source, inference=inference, card={**source.card, **said})
 
 
 def with_choice(source: ModelFile, choice: Choice) -> ModelFile:

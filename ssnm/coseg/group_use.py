@@ -13,7 +13,7 @@ from ..data.voc import photographs
 from ..errors import DataError
 from ..files.given import read_given
 from ..files.masks import fitting, read_binary
-from ..metrics import FolderScores, GroupUse, binarize, group_use_record, score_arrays, spatial_auc
+from ..metrics import FolderScores, GroupUse, binarize, group_use_record, jaccard, score_arrays, spatial_auc
 from ..visualize.panels import GroupPictures
 from .predict import Predictor
 from .testing import make_groups, png_maps
@@ -39,10 +39,13 @@ def two_kind_images(test_set: TestSet) -> list[tuple[TestImage, TestImage]]:
 
 
 def measure_group_use(
-    predictor: Predictor, test_set: TestSet, seed: int = 0, group_size: int = 5, rule: float | str = 0.5
-) -> GroupUseResult:
+    predictor: Predictor, test_set: TestSet, seed: int = 0, group_size: int = 5, rule: float | str = 0.5,
+    reference: bool = False,
+) -> GroupUseResult:  # fmt: skip
     """Put every two-kind image with group_size - 1 others of each kind, chosen by `seed`, and compare its masks, cut by
     `rule`: the model file's own (a number or "mean+std").
+
+    reference: the first of the others comes with its truth, see :mod:`ssnm.coseg.reference`.
 
     Raises:
         DataError: no ground truth, or no image stands in two classes.
@@ -59,7 +62,11 @@ def measure_group_use(
     records, pictures = [], []
     for case in cases:
         groups = [_group(rng, entry, members[entry.category], group_size) for entry in case]
-        predictions = [predictor.predict([fitting(image.image, image.truth) for image in group]) for group in groups]
+        known = [{1: read_binary(group[1].truth).object} if reference and len(group) > 1 else {} for group in groups]
+        predictions = [
+            predictor.predict([fitting(i.image, i.truth) for i in group], reference=mask)
+            for group, mask in zip(groups, known)
+        ]
         masks = [binarize(p.probability(0), rule)[0] for p in predictions]
         truths = [read_binary(entry.truth).object for entry in case]
         if not all(truth.any() for truth in truths):
@@ -70,6 +77,34 @@ def measure_group_use(
     pictures.sort(key=lambda p: p[0])
     wrong = [panel for picture in pictures[:SHOWN] for panel in _panels(*picture)]
     return GroupUseResult(GroupUse.of(records), wrong)
+
+
+def measure_reference(
+    predictor: Predictor, test_set: TestSet, group_size: int = 5, rule: float | str = 0.5
+) -> tuple[float, float]:
+    """J of all images but the first of each class's first `group_size`, the mean over classes: without a reference, and
+    with the first image's truth as one.
+
+    Raises:
+        DataError: no ground truth, or no class of two images.
+    """
+    if not test_set.has_truth:
+        raise DataError("a reference needs ground truth: the folder groundtruth/ is missing")
+    cut = f"fixed:{rule}" if isinstance(rule, (int, float)) else rule
+    rows = []
+    for category in test_set.categories:
+        images = [image for image in test_set.images if image.category == category][:group_size]
+        truths = [read_binary(image.truth).object for image in images]
+        if len(images) < 2 or not truths[0].any():
+            continue
+        fitted = [fitting(image.image, image.truth) for image in images]
+        predictions = [predictor.predict(fitted, reference=r) for r in (None, {0: truths[0]})]
+        others = range(1, len(images))
+        rows.append([np.mean([jaccard(binarize(p.map(i), cut)[0], truths[i]) for i in others]) for p in predictions])
+    if not rows:
+        raise DataError("a reference needs a class of two images or more, the first of them with an object")
+    without, given = np.mean(rows, axis=0)
+    return float(without), float(given)
 
 
 def measure_spatial_auc(predictor: Predictor, test_set: TestSet, group_size: int = 5) -> float:

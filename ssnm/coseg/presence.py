@@ -91,18 +91,30 @@ def fit_rule(
     """Logistic regression of `present` (n,) bool on the two figures, with a small ridge, by Newton's method; absent and
     present images weigh the same in sum. J (n,) in [0, 1]: of each present image's mask, for the cut."""
     x, y = features(peaks, agreement), np.asarray(present, dtype=np.float64)
-    weight = np.where(y > 0, 0.5 / y.mean(), 0.5 / (1 - y).mean())
-    penalty = ridge * len(y) * np.diag([1.0, 1.0, 0.0])
-    w = np.zeros(3)
+    w = logistic_regression(x, y, np.where(y > 0, 0.5 / y.mean(), 0.5 / (1 - y).mean()), ridge)
+    return PresenceRule(*(float(v) for v in w), best_cut(sigmoid(x @ w), y > 0, J))
+
+
+def logistic_regression(x: np.ndarray, y: np.ndarray, weight: np.ndarray | float, ridge: float) -> np.ndarray:
+    """The w (k,) for which sigmoid(x w) fits y best, by Newton's method.
+
+    Args:
+        x: (n, k), the last column the constant.
+        y: (n,) in [0, 1]; a share is as good as yes or no.
+        weight: (n,) or one for all.
+        ridge: on all but the constant.
+    """
+    penalty = ridge * len(y) * np.diag([*[1.0] * (x.shape[1] - 1), 0.0])
+    w = np.zeros(x.shape[1])
     for _ in range(50):
         p = sigmoid(x @ w)
         slope = x.T @ (weight * (p - y)) + penalty @ w
-        curvature = (x * (weight * p * (1 - p))[:, None]).T @ x + penalty + 1e-9 * np.eye(3)
+        curvature = (x * (weight * p * (1 - p))[:, None]).T @ x + penalty + 1e-9 * np.eye(x.shape[1])
         step = np.linalg.solve(curvature, slope)
         w -= step
         if np.abs(step).max() < 1e-10:
             break
-    return PresenceRule(*(float(v) for v in w), best_cut(sigmoid(x @ w), y > 0, J))
+    return w
 
 
 def best_cut(figures: np.ndarray, present: np.ndarray, J: np.ndarray) -> float:

@@ -11,7 +11,7 @@ import hashlib
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Callable, Iterable, Iterator, Sequence
+from typing import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -94,16 +94,20 @@ def write_test_set(
     out: Path,
     overlays: bool = True,
     progress: Callable[[int], None] = lambda images: None,
+    quality: dict[str, float] | None = None,
 ) -> dict[str, np.ndarray]:
     """Predict the groups of `calls` and write their maps (and overlays) under `out`.
 
-    Returns the spatial masks by "class/stem". What is already written stays when a later image cannot be read.
+    Returns the spatial masks by "class/stem"; `quality` is filled likewise by models that judge their masks.
+    What is already written stays when a later image cannot be read.
     """
     spatial: dict[str, np.ndarray] = {}
     for group, prediction in predict_groups(predictor, calls, progress):
         for index, image in enumerate(group.images[: group.new]):
             probability = prediction.map(index)
             write_atomically(out / group.category / f"{image.name}.png", image_bytes(probability_image(probability)))
+            if quality is not None and prediction.quality is not None:
+                quality[f"{group.category}/{image.name}"] = round(float(prediction.quality[index]), 4)
             if prediction.spatial_masks is not None:
                 spatial[f"{group.category}/{image.name}"] = prediction.spatial_masks[index].astype(np.float16)
             if overlays:
@@ -149,9 +153,13 @@ def checkpoint_facts(segmenter: CoSegmenter) -> dict:
     }
 
 
-def write_run_record(out: Path, test_set: TestSet, root: Path, groups: Sequence[TestGroup], facts: dict) -> None:
+def write_run_record(
+    out: Path, test_set: TestSet, root: Path, groups: Sequence[TestGroup], facts: dict,
+    quality: Mapping[str, float] | None = None,
+) -> None:  # fmt: skip
     """run.json: what made these maps, and which images formed which group (paths relative to
-    data_root, which is absolute)."""
+    data_root, which is absolute), with the quality of each mask by "class/stem" where the model tells it."""
+    judged = lambda key: {} if key not in (quality or {}) else {"quality": quality[key]}  # noqa: E731
     relative = lambda path: None if path is None else str(Path(path).relative_to(root))  # noqa: E731
     record = {
         **facts,
@@ -162,7 +170,9 @@ def write_run_record(out: Path, test_set: TestSet, root: Path, groups: Sequence[
                 "category": group.category,
                 "new": group.new,
                 "images": [
-                    {"name": i.name, "image": relative(i.image), "truth": relative(i.truth)} for i in group.images
+                    {"name": i.name, "image": relative(i.image), "truth": relative(i.truth),
+                     **judged(f"{group.category}/{i.name}")}
+                    for i in group.images
                 ],
             }
             for group in groups
@@ -223,8 +233,10 @@ class TestJob:
         mine = share_of_process(groups, predictor, self.processes.rank, self.processes.world)
         count = sum(group.new for call in mine for group in call)
         with count_progress(count, "image", self.test_set.name, hidden=not self.processes.is_first) as bar:
-            spatial = write_test_set(predictor, mine, out, self.overlays, bar.update)
+            quality: dict[str, float] = {}
+            spatial = write_test_set(predictor, mine, out, self.overlays, bar.update, quality)
         spatial = dict(self.processes.gather(tuple(spatial.items())))  # also the moment when all maps are written
+        quality = dict(self.processes.gather(tuple(quality.items())))
         if self.processes.is_first:
             if spatial:
                 write_atomically(out / "spatial_masks.npz", arrays_bytes(dict(sorted(spatial.items()))))
@@ -236,5 +248,5 @@ class TestJob:
                 "seed": seed,
                 "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             }
-            write_run_record(out, self.test_set, self.root, groups, facts)
+            write_run_record(out, self.test_set, self.root, groups, facts, quality)
         return groups, predictor

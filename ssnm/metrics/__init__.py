@@ -12,7 +12,7 @@ from .outliers import OutlierRecord, Outliers
 from .pairing import Pair, Pairing, find_pairs
 from .protocol import PROTOCOLS, Protocol, ThresholdRule
 from .published import Comparison, compare_with_published
-from .ranking import auc, spatial_auc
+from .ranking import auc, spatial_auc, spearman
 from .scores import Average, ClassScore, FolderScores, ImageScore
 from .scoring import score_arrays, score_folder
 
@@ -44,4 +44,5 @@ __all__ = [
     "score_arrays",
     "score_folder",
     "spatial_auc",
+    "spearman",
 ]

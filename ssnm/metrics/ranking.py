@@ -1,4 +1,5 @@
-"""How well a figure separates two kinds: the area under the ROC curve (AUC), and that of a spatial mask."""
+"""How well a figure separates two kinds: the area under the ROC curve (AUC), and that of a spatial mask; and how well
+it orders what another figure orders: Spearman's rank correlation."""
 
 from __future__ import annotations
 
@@ -32,6 +33,26 @@ def auc(scores: np.ndarray, positive: np.ndarray) -> float:
     below = np.cumsum(lost) - lost
     pairs = won.sum() * lost.sum()
     return float((won * (below + lost / 2)).sum() / pairs) if pairs > 0 else float("nan")
+
+
+def spearman(first: np.ndarray, second: np.ndarray) -> float:
+    """Spearman's rank correlation of two figures (n,), ties at their mean rank; in [-1, 1], NaN where one is constant.
+
+    Raises:
+        DataError: shapes differ, or a figure is not a number.
+    """
+    first, second = (np.asarray(x, dtype=np.float64).ravel() for x in (first, second))
+    if first.shape != second.shape or not (np.isfinite(first).all() and np.isfinite(second).all()):
+        raise DataError(f"a rank correlation needs two finite figures per entry, got {first.shape}, {second.shape}")
+    a, b = (_ranks(x) - (len(x) - 1) / 2 for x in (first, second))
+    spread = np.sqrt((a @ a) * (b @ b))
+    return float(a @ b / spread) if spread > 0 else float("nan")
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """0 for the lowest; equal values share their mean rank."""
+    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(count) - (count + 1) / 2)[place]
 
 
 def spatial_auc(masks: Sequence[np.ndarray], truths: Sequence[np.ndarray]) -> float:

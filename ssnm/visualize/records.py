@@ -31,7 +31,7 @@ class MapRecord:
     """One predicted map of a run.
 
     path: grey file; threshold in [0, 1] that cuts value / full_scale; P and J in [0, 1], None where not scored;
-    spatial_mask: (h, w) signed floats or None.
+    spatial_mask: (h, w) signed floats or None; quality: the J that the model itself expects, in [0, 1], or None.
     """
 
     path: Path
@@ -40,6 +40,7 @@ class MapRecord:
     J: float | None = None
     spatial_mask: np.ndarray | None = None
     full_scale: int = 255
+    quality: float | None = None
 
 
 @dataclass(frozen=True)

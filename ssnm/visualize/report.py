@@ -153,6 +153,7 @@ def _image_entry(report: Report, number: int, part: ImageLayers) -> dict[str, An
         "size": part.size,
         "J": [_rounded(m.J) for m in maps],
         "P": [_rounded(m.P) for m in maps],
+        "quality": [_rounded(m.quality) for m in maps],
         "threshold": [_rounded(m.threshold) for m in maps],
         "disagreement": _rounded(part.disagreement),
     }

@@ -9,7 +9,7 @@ from PIL import Image
 
 import ssnm
 from ssnm.cli import main
-from ssnm.coseg.group_use import measure_group_use, score_alone, two_kind_images
+from ssnm.coseg.group_use import measure_group_use, measure_reference, score_alone, two_kind_images
 from ssnm.coseg.predict import GroupPrediction
 from ssnm.coseg.testing import TestJob
 from ssnm.data.procedural import write_procedural
@@ -34,10 +34,11 @@ class FolderPredictor:
     fixed_group_size, size, scales = None, 32, (1.0,)
 
     def __init__(self, truth_of):
-        self.truth_of, self.groups = truth_of, []
+        self.truth_of, self.groups, self.references = truth_of, [], []
 
-    def predict(self, images):
+    def predict(self, images, reference=None):
         self.groups.append(images)
+        self.references.append(reference)
         maps = [self.truth_of(path) for path in images]
         return GroupPrediction(np.stack(maps).astype(np.float32), tuple(m.shape for m in maps), None, None, None)
 
@@ -159,6 +160,35 @@ def test_the_command_prints_and_writes_the_measure(checkpoint, two_kind_set, tmp
     assert record["checkpoint"] == str(checkpoint.resolve()) and record["checkpoint_sha256"]
     assert 0 <= record["alone"]["J"] <= 1
     assert (tmp_path / "wrong.png").is_file()
+
+
+def test_the_first_of_the_other_images_is_the_reference(two_kind_set):
+    predictor = FolderPredictor(own)
+    measure_group_use(predictor, two_kind_set, reference=True)
+    for group, reference in zip(predictor.groups, predictor.references):
+        np.testing.assert_array_equal(reference[1], own(group[1]))
+
+
+def test_with_a_reference_the_other_images_are_scored(two_kind_set):
+    """A predictor that finds its object only where a reference says which."""
+
+    class Follower(FolderPredictor):
+        def predict(self, images, reference=None):
+            self.truth_of = own if reference else lambda path: np.zeros_like(own(path))
+            return super().predict(images, reference)
+
+    without, given = measure_reference(Follower(own), two_kind_set)
+    assert (without, given) == (0, 1)
+
+
+def test_the_command_measures_with_a_reference_also_where_no_image_has_two_kinds(checkpoint, two_kind_set, capsys):
+    root = two_kind_set.images[0].image.parents[2]
+    words = [str(checkpoint), "--data", str(root), "--reference", "--device", "cpu"]
+    assert main(["group-use", *words]) == 0
+    said = capsys.readouterr().out
+    assert "with the first image's truth" in said and "with a reference: group use" in said
+    assert main(["group-use", *words, "--classes", two_kind_set.categories[0]]) == 0
+    assert "group use" not in capsys.readouterr().out
 
 
 def test_the_command_takes_some_of_the_classes(checkpoint, two_kind_set, capsys):

@@ -17,12 +17,19 @@ const scoreOf = (number) => {
 const minus = (value) => (value === null ? null : -value);
 const absolute = (number) => (gap(number) === null ? null : Math.abs(gap(number)));
 
+const qualityOf = (number) => {
+  const known = index.images[number].quality.filter((q) => q !== null);
+  return known.length ? Math.min(...known) : null;
+};
+const judged = !index.scored && index.images.some((_, number) => qualityOf(number) !== null);
+
 // key: images with a larger one come first; images without one come last.
 const SORTS = [
   { id: 'difference', label: 'largest difference in J', key: absolute, when: two && index.scored },
   { id: 'b-better', label: 'B better than A', key: gap, when: two && index.scored },
   { id: 'a-better', label: 'A better than B', key: (n) => minus(gap(n)), when: two && index.scored },
   { id: 'masks', label: 'masks differ most', key: (n) => index.images[n].disagreement, when: two },
+  { id: 'quality', label: 'check first: lowest quality', key: (n) => minus(qualityOf(n)), when: judged },
   { id: 'groups', label: 'groups', key: null, when: true },
   { id: 'worst', label: 'lowest J first', key: (n) => minus(scoreOf(n)), when: index.scored },
   { id: 'best', label: 'highest J first', key: scoreOf, when: index.scored },
@@ -49,7 +56,7 @@ function element(tag, className, text) {
 
 function scoreText(number) {
   const { J } = index.images[number];
-  if (!index.scored) return '';
+  if (!index.scored) return judged ? `quality ${percent(qualityOf(number))}` : '';
   return two ? `${percent(J[0])} → ${percent(J[1])}` : percent(J[0]);
 }
 

@@ -1,0 +1,161 @@
+"""A group steered by images whose object is known."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import ssnm
+from ssnm.cli import main
+from ssnm.coseg.predict import Predictor
+from ssnm.coseg.presence import PresenceRule
+from ssnm.coseg.quality import QualityRule
+from ssnm.coseg.reference import ReferenceCodes, encode_reference, side_of_object
+from ssnm.data.procedural import ProceduralSource
+from ssnm.errors import ConfigError, DataError, MissingFileError
+from ssnm.metrics.ranking import cell_shares
+from ssnm.nn.resize import resize_area
+
+SIZE = 32
+
+
+@pytest.fixture(scope="module")
+def pictures() -> list[np.ndarray]:
+    source = ProceduralSource(num_images=5, seed=2)
+    return [source.render(i, (40 + 2 * i, 50 - i))[0] for i in range(5)]
+
+
+@pytest.fixture(scope="module")
+def segmenter(checkpoint):
+    return ssnm.from_pretrained(checkpoint, "cpu")
+
+
+def mask_of(picture: np.ndarray, rows: slice = slice(0, 20)) -> np.ndarray:
+    mask = np.zeros(picture.shape[:2], bool)
+    mask[rows, 5:30] = True
+    return mask
+
+
+def test_the_referenced_image_s_result_is_the_mask_and_the_others_follow_it(segmenter, pictures):
+    mask = mask_of(pictures[1])
+    plain = segmenter.segment(pictures)
+    steered = segmenter.segment(pictures, reference={1: mask.astype(np.uint8) * 255})
+    np.testing.assert_array_equal(steered.masks[1], mask)
+    np.testing.assert_array_equal(steered.probabilities[1], mask.astype(np.float32))
+    assert np.abs(steered.prediction.probabilities[0] - plain.prediction.probabilities[0]).max() > 1e-4
+    other = segmenter.segment(pictures, reference={1: mask_of(pictures[1], slice(25, 40))})
+    assert np.abs(steered.prediction.probabilities[0] - other.prediction.probabilities[0]).max() > 1e-5
+    by_name = segmenter.segment(pictures, reference={"image_0002": mask})
+    np.testing.assert_array_equal(by_name.prediction.probabilities, steered.prediction.probabilities)
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 20])
+def test_every_reference_counts_and_is_present_whatever_the_chunks(tiny_model, pictures, chunk):
+    rules = dict(presence=PresenceRule(1.0, 1.0, -5.0, cut=0.9), quality=QualityRule(1.0, 1.0, 0.0))
+    masks = {0: mask_of(pictures[0]), 3: mask_of(pictures[3])}
+    prediction = Predictor(tiny_model(), SIZE, chunk=chunk, **rules).predict(pictures, reference=masks)
+    whole = Predictor(tiny_model(), SIZE, chunk=20, **rules).predict(pictures, reference=masks)
+    np.testing.assert_allclose(prediction.probabilities, whole.probabilities, atol=1e-5)
+    np.testing.assert_allclose(prediction.present, whole.present, atol=1e-5)
+    assert prediction.present[[0, 3]].tolist() == [1, 1] and prediction.quality[[0, 3]].tolist() == [1, 1]
+    assert prediction.present[1] < 1 and sorted(prediction.given) == [0, 3]
+    one = Predictor(tiny_model(), SIZE, **rules).predict(pictures, reference={0: masks[0]})
+    assert np.abs(one.semantic_vector - whole.semantic_vector).max() > 1e-6
+
+
+def test_the_object_s_pixels_alone_make_gamma(tiny_model):
+    """What lies outside the mask may change at will: positions outside have no share in the second-order matrix."""
+    model = tiny_model()
+    cfms = model.backbone(torch.zeros(1, 3, 128, 128))
+    cfm = torch.rand(cfms[-1].shape, generator=torch.Generator().manual_seed(0))  # (1, 112, 4, 4)
+    mask = np.zeros((40, 40), bool)
+    mask[:20, :20] = True  # the four positions of the upper left
+    changed = cfm.clone()
+    changed[..., 2:, :] += 5
+    a, b = (encode_reference(model, part, model.encode(part), 0, mask)
+            for part in ([*cfms[:-1], cfm], [*cfms[:-1], changed]))
+    torch.testing.assert_close(a.indicators, b.indicators)
+    assert a.shares.sum() == 4
+    four = model.semantic.image_pooling(cfm[..., :2, :2].flatten(2).transpose(1, 2))
+    torch.testing.assert_close(a.indicators, four)
+
+
+def test_shares_of_positions_are_the_mask_averaged_over_cells():
+    mask = torch.rand(1, 1, 24, 36, generator=torch.Generator().manual_seed(1)) > 0.5
+    wanted = resize_area(mask.float(), (4, 6))[0, 0].numpy()
+    np.testing.assert_allclose(cell_shares(mask[0, 0].numpy(), (4, 6)), wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", ["rms", "unit"])
+def test_the_spatial_mask_is_positive_on_what_looks_like_the_object(scale):
+    generator = torch.Generator().manual_seed(2)
+    kinds = torch.randn(2, 6, generator=generator)  # background, object
+    labels = torch.rand(3, 5, 5, generator=generator) > 0.6
+    phi = kinds[labels.long()].permute(0, 3, 1, 2) + 0.05 * torch.randn(3, 6, 5, 5, generator=generator)
+    reference = ReferenceCodes(None, phi[:1], labels[:1].float())
+    mask = side_of_object(phi, reference, scale)
+    assert mask.shape == (1, 3, 5, 5) and torch.equal(mask[0] > 0, labels)
+    assert mask.square().sum().item() == pytest.approx(75 if scale == "rms" else 1, rel=1e-4)
+    everything = ReferenceCodes(None, phi[:1], torch.ones(1, 5, 5))
+    assert side_of_object(phi, everything, scale).isfinite().all()  # a mask without background
+
+
+@pytest.mark.parametrize("wrong, said", [
+    ({"cat.jpg": None}, "no image 'cat.jpg'; the images are image_0001, image_0002"),
+    ({7: None}, "no image 7; there are 5, counted from 0"),
+    ({-1: None}, "no image -1"),
+    ({0: np.zeros((40, 50), bool)}, "reference '0': the mask is empty"),
+    ({0: np.full((40, 50), 7, np.uint8)}, "of bool or of 0 and 255"),
+    ({0: np.ones((40, 50, 3), bool)}, r"a mask \(H, W\) was expected"),
+    ({0: np.ones((50, 40), bool)}, "50 rows of 40 pixels, the upright photograph 40 of 50"),
+    ({0: np.ones((40, 50), bool), "image_0001": np.ones((40, 50), bool)}, "two masks"),
+])  # fmt: skip
+def test_a_reference_that_does_not_fit_is_an_error(segmenter, pictures, wrong, said):
+    with pytest.raises(DataError, match=said):
+        segmenter.segment(pictures, reference=wrong)
+
+
+def test_a_name_that_two_images_have_needs_an_index(segmenter, pictures, tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(pictures[0]).save(tmp_path / folder / "x.png")
+    with pytest.raises(DataError, match="2 images are named 'x.png'; give the index"):
+        files = [tmp_path / folder / "x.png" for folder in ("a", "b")]
+        segmenter.segment(files, reference={"x.png": mask_of(pictures[0])})
+
+
+def test_the_release_s_model_takes_no_reference(tiny_model, pictures):
+    model = tiny_model()
+    model.fixed_group_size, model.fixed_size = 5, SIZE
+    with pytest.raises(ConfigError, match="a reference needs the paper's variant"):
+        Predictor(model, SIZE).predict(pictures, reference={0: mask_of(pictures[0])})
+
+
+def test_the_command_splits_at_the_last_equals_sign(checkpoint, pictures, tmp_path, capsys):
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    for name, picture in zip(("a=b.png", "c.png"), pictures):
+        Image.fromarray(picture).save(folder / name)
+    mask = mask_of(pictures[0])
+    Image.fromarray(mask).save(tmp_path / "m.png")
+    words = ["segment", str(folder), "--out", str(out), "--checkpoint", str(checkpoint), "--reference"]
+    assert main([*words, f"a=b.png={tmp_path / 'm.png'}"]) == 0
+    np.testing.assert_array_equal(np.asarray(Image.open(out / "masks" / "a=b.png")) == 255, mask)
+    capsys.readouterr()
+    for wrong, said in (("nothing", "takes IMAGE=MASK"), (f"d.png={tmp_path / 'm.png'}", "no image 'd.png'"),
+                        ("c.png=absent.png", "absent.png")):  # fmt: skip
+        assert main([*words, wrong]) == 2
+        assert said in capsys.readouterr().err
+    Image.fromarray(np.zeros((42, 49), bool)).save(tmp_path / "empty.png")
+    assert main([*words, f"c.png={tmp_path / 'empty.png'}"]) == 2
+    assert "the mask is empty" in capsys.readouterr().err
+
+
+def test_a_reference_s_image_that_cannot_be_read_is_an_error_where_others_are_left_out(segmenter, pictures, tmp_path):
+    images = [tmp_path / "absent.png", *pictures]
+    bad = []
+    assert len(segmenter.segment(images, on_bad=bad.append)) == 5 and len(bad) == 1
+    with pytest.raises(MissingFileError, match="absent.png"):
+        segmenter.segment(images, on_bad=bad.append, reference={0: mask_of(pictures[0])})
+    shifted = segmenter.segment(images, on_bad=bad.append, reference={2: mask_of(pictures[1])})
+    np.testing.assert_array_equal(shifted.masks[1], mask_of(pictures[1]))  # places after what was left out
