@@ -8,19 +8,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ..config.loading import build_section
-from ..config.sections import (
-    BELOW_ONE,
-    NOT_NEGATIVE,
-    POSITIVE,
-    SHARE,
-    AugmentationConfig,
-    BackboneConfig,
-    RunConfig,
-    require,
-    values,
-)
+from ..config.sections import AugmentationConfig, BackboneConfig, RunConfig
 from ..config.sources import SourceConfig
 from ..errors import ConfigError
+from ..ranges import BELOW_ONE, NOT_NEGATIVE, POSITIVE, SHARE, require, values
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 
 from ..errors import ConfigError
 from ..files.places import find
-from .config import Config, FitConfig, ModelConfig, ResponsesConfig
-from .evidence import ResponseSettings
-from .fit import FitSettings, LossSettings
+from .config import Config, ModelConfig
 from .model import CoSaliencyNetwork
 from .peak_backprop import require_rules
-from .pipeline import SelectSettings, Settings
-from .proposals import ProposalSettings
+from .pipeline import Settings
 from .trunk import build_trunk
 
 ASSETS = Path(__file__).parents[1] / "assets"
@@ -33,24 +29,9 @@ def build_network(config: ModelConfig) -> CoSaliencyNetwork:
     return CoSaliencyNetwork(trunk, config.edges)
 
 
-def build_fit(config: FitConfig) -> FitSettings:
-    """How a group is fitted."""
-    return FitSettings(**{**vars(config), "losses": LossSettings(**asdict(config.losses))})
-
-
-def build_responses(config: ResponsesConfig) -> ResponseSettings:
-    return ResponseSettings(**asdict(config))
-
-
 def build_settings(config: Config) -> Settings:
     """All that follows the network, as plain values."""
-    return Settings(
-        fit=build_fit(config.fit),
-        responses=build_responses(config.responses),
-        proposals=ProposalSettings(**asdict(config.proposals)),
-        select=SelectSettings(**asdict(config.select)),
-        side=config.side,
-    )
+    return Settings(config.fit, config.responses, config.proposals, config.select, config.side)
 
 
 def _weights(name: str, weights: str) -> str:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..ranges import NOT_NEGATIVE, POSITIVE, require, values
 from .model import CoSaliencyNetwork
 from .peak_backprop import Responses, gaussian_responses, peak_responses, score_peaks
 from .resize import imresize_bicubic
@@ -31,6 +32,10 @@ class ResponseSettings:
     max_peaks: int = 0
     clip: bool = False
     resize: Literal["torch", "matlab"] = "torch"
+
+    def __post_init__(self) -> None:
+        require(values("responses", self, "sigma", "down_to_stride"), *POSITIVE)
+        require(values("responses", self, "max_peaks"), *NOT_NEGATIVE)
 
 
 @dataclass(frozen=True)

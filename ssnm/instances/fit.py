@@ -23,6 +23,7 @@ from ..engine.checkpoint import load_training, save_training
 from ..engine.loop import LoopOptions, NonFiniteLoss, TrainState, train
 from ..engine.schedule import Schedule
 from ..errors import CheckpointError, ConfigError, DataError, TrainingError
+from ..ranges import NOT_NEGATIVE, POSITIVE, require, values
 from .adam import UncorrectedAdam
 from .evidence import FittedGroup, ResponseSettings
 from .losses import (
@@ -50,13 +51,19 @@ class LossSettings:
     alpha: float = 4.0
     form: Form = "code"
 
+    def __post_init__(self) -> None:
+        require(values("fit.losses", self, "saliency", "co_peak", "affinity", "alpha"), *NOT_NEGATIVE)
+        if not (self.saliency or self.co_peak or self.affinity):
+            raise ConfigError("fit.losses: all weights are 0, nothing would be fitted; give one a value")
+
 
 @dataclass(frozen=True)
 class FitSettings:
     """How a group is fitted. The defaults are the paper's code.
 
-    mode: "paper" or "fast"; size: side of the square input; lr: of the weights, biases take `bias_lr_factor` times
-    that; reset_each_epoch: the optimiser forgets its moments; resize: "pillow" or "matlab" (mirrored borders).
+    mode: "paper" or "fast"; size: side of the square input; batch: images, an even number; lr: of the weights, biases
+    take `bias_lr_factor` times that; reset_each_epoch: the optimiser forgets its moments; resize: "pillow" or "matlab"
+    (mirrored borders).
     """
 
     mode: Literal["paper", "fast"] = "paper"
@@ -69,6 +76,12 @@ class FitSettings:
     reset_each_epoch: bool = True
     resize: Resizing = "pillow"
     losses: LossSettings = field(default_factory=LossSettings)
+
+    def __post_init__(self) -> None:
+        require(values("fit", self, "size", "epochs", "batch", "lr"), *POSITIVE)
+        require(values("fit", self, "bias_lr_factor", "weight_decay"), *NOT_NEGATIVE)
+        if self.batch % 2:
+            raise ConfigError(f"fit.batch must be even, its first half is paired with its second, got {self.batch}")
 
 
 @dataclass(frozen=True)

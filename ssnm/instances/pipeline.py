@@ -12,7 +12,8 @@ from typing import Literal
 
 import numpy as np
 
-from ..errors import DataError
+from ..errors import ConfigError, DataError
+from ..ranges import NOT_NEGATIVE, SHARE, require, values
 from .evidence import Evidence, FittedGroup, ResponseSettings
 from .explain import explain_instances
 from .fit import FitSettings, fit_group
@@ -51,6 +52,13 @@ class SelectSettings:
     normalise: bool = False
     saliency: bool = True
     noise_filter: bool = True
+
+    def __post_init__(self) -> None:
+        require(values("select", self, "beta", "gamma", "size_power", "damping"), *NOT_NEGATIVE)
+        area = {f"select.area.{i}": share for i, share in enumerate(self.area)}
+        require(values("select", self, "nms", "cosaliency_weight") | area, *SHARE)
+        if self.area[0] >= self.area[1]:
+            raise ConfigError(f"select.area must be a smaller and a larger share, got {self.area}")
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ import numpy as np
 
 from ..errors import ConfigError, DataError, MissingPackageError
 from ..files.components import component_masks
+from ..ranges import BELOW_ONE, NOT_NEGATIVE, POSITIVE, require, values
 from .regions import region_means, touching, ward_nodes, without_doubles
 
 WORKING_SIDE = 375
@@ -42,13 +43,13 @@ class ProposalSettings:
     min_share: float = 1e-3
 
     def __post_init__(self) -> None:
-        if not self.scales or min(self.scales) <= 0:
-            raise ConfigError(f"proposals: scales {self.scales} are given; one or more positive numbers are needed")
-        if self.limit < 1 or self.min_region < 1:
-            raise ConfigError(f"proposals: limit {self.limit} and min_region {self.min_region}: at least 1 is needed")
+        if not self.scales:
+            raise ConfigError("proposals.scales must name one or more scales, got none")
+        require({f"proposals.scales.{i}": scale for i, scale in enumerate(self.scales)}, *POSITIVE)
+        require(values("proposals", self, "min_region", "limit"), *POSITIVE)
+        require(values("proposals", self, "colour"), *NOT_NEGATIVE)
+        require(values("proposals", self, "min_share"), *BELOW_ONE)
 
-
-FAST = ProposalSettings(scales=(100.0,))
 
 
 def propose(

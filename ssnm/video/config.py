@@ -6,18 +6,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ..config.loading import build_section
-from ..config.sections import (
-    BELOW_ONE,
-    NOT_NEGATIVE,
-    POSITIVE,
-    SHARE,
-    AugmentationConfig,
-    BackboneConfig,
-    RunConfig,
-    require,
-    values,
-)
+from ..config.sections import AugmentationConfig, BackboneConfig, RunConfig
 from ..errors import ConfigError
+from ..ranges import BELOW_ONE, NOT_NEGATIVE, POSITIVE, SHARE, require, values
 
 SMALLEST_SIDE = 16
 

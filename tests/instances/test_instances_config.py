@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ssnm.errors import ConfigError
-from ssnm.instances.build import build_fit, build_network, build_responses, build_settings
+from ssnm.instances.build import build_network, build_settings
 from ssnm.instances.config import Config, config_from_dict
 
 SMALL = {"model": {"backbone": {"name": "mobilenetv2_035", "weights": "none", "tap": ""}}}
@@ -70,12 +70,12 @@ def test_a_value_of_the_config_arrives_in_what_is_built(key):
 def test_the_defaults_are_those_of_the_papers_code():
     config = Config()
     assert (config.model.backbone.name, config.model.backbone.tap, config.model.edges) == ("vgg16", "fc6", "fade")
-    fit = build_fit(config.fit)
+    fit = build_settings(config).fit
     assert (fit.mode, fit.size, fit.epochs, fit.batch, fit.lr) == ("paper", 448, 40, 6, 1e-6)
     assert (fit.bias_lr_factor, fit.weight_decay, fit.reset_each_epoch) == (2.0, 5e-4, True)
     losses = fit.losses
     assert (losses.saliency, losses.co_peak, losses.affinity, losses.alpha, losses.form) == (1, 0.5, 0.1, 4, "code")
-    responses = build_responses(config.responses)
+    responses = build_settings(config).responses
     assert (responses.kind, responses.down_to_stride, responses.max_peaks, responses.clip) == ("backprop", 1, 0, False)
 
 
