@@ -9,6 +9,7 @@ from typing import Sequence
 
 from . import __version__
 from .errors import UserError
+from .naming import printable
 
 COMMANDS = {
     "train": "train a model from a YAML config",
@@ -57,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return module.run(parser.parse_args(arguments[1:]))
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

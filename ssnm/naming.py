@@ -45,3 +45,12 @@ def natural_key(name: str) -> tuple:
     """
     parts = re.split(r"(\d+)", str(name))
     return tuple((0, int(p), p) if p.isdecimal() else (1, 0, p) for p in parts if p), str(name)
+
+
+def printable(text: str) -> str:
+    """The text on one line: line breaks and other control characters, which also steer terminals, as escapes.
+
+    >>> printable("a\\nb")
+    'a\\\\nb'
+    """
+    return "".join(c if unicodedata.category(c) != "Cc" else c.encode("unicode_escape").decode("ascii") for c in text)

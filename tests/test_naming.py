@@ -2,7 +2,7 @@
 
 import pytest
 
-from ssnm.naming import SYNONYMS, canonical_category, natural_key
+from ssnm.naming import SYNONYMS, canonical_category, natural_key, printable
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,7 @@ def test_names_that_begin_with_numbers_and_letters_can_be_compared():
 
 def test_leading_zeros_do_not_make_the_order_depend_on_the_input():
     assert sorted(["x01", "x1"], key=natural_key) == sorted(["x1", "x01"], key=natural_key)
+
+
+def test_control_characters_are_printed_as_escapes_and_letters_as_they_are():
+    assert printable("a\nb\x1b[31m é") == "a\\nb\\x1b[31m é"

@@ -21,6 +21,7 @@ from ..files.images import load_rgb
 from ..files.listing import all_problems, left_out
 from ..files.places import find
 from ..files.progress import progress_bar
+from ..naming import printable
 from .segment import expand
 
 TRUST = {"yes": True, "no": False}
@@ -57,8 +58,9 @@ def run(args: argparse.Namespace) -> int:
     from ..instances.result import image_ids
 
     images = _readable(expand(args.images))
-    for note in filter(None, (left_out([folder]) for folder in args.images if folder.is_dir())):
-        print(f"note: {note}")
+    for folder in (path for path in args.images if path.is_dir()):
+        if note := left_out([folder]):
+            print(f"note: {folder}: {note}")
     image_ids([path.stem for path in images])  # two of one name: said before the work
     names = [path.name for path in images]
     show = progress_bar("instances")
@@ -75,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     )
     result.save(args.out)
     for name, scores in zip(result.names, result.scores) if len(images) <= 50 else ():
-        print(f"  {name}: {_count(len(scores), 'instance')}")
+        print(f"  {printable(name)}: {_count(len(scores), 'instance')}")
     for note in result.card["notes"]:
         print(f"note: {note}", file=sys.stderr)
     total = sum(map(len, result.scores))
@@ -99,7 +101,7 @@ def _readable(images: list[Path]) -> list[Path]:
     if len(problems) == len(images):
         raise DataError(all_problems(list(problems.values()), len(images), "images"))
     for problem in problems.values():
-        print(f"left out: {problem}")
+        print(f"left out: {printable(problem)}")
     return [path for path in images if path not in problems]
 
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from ..data.labels import FORMATS, Label, LabelWriter, check_classes
 from ..errors import ConfigError, DataError
-from ..files.listing import list_folders, list_images
+from ..files.listing import left_out, list_folders, list_images
 from ..files.places import find
+from ..naming import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +33,9 @@ def run(args: argparse.Namespace) -> int:
     if args.polygons and args.format != "coco":
         raise ConfigError(f"--polygons is for --format coco; {args.format} has polygons or masks anyway")
     groups = find_groups(args.images, args.name)
+    for folder in (path for path in args.images if path.is_dir()):
+        if note := left_out([folder, *([] if list_images(folder) else list_folders(folder))]):
+            print(f"note: {folder}: {note}")
     check_classes(tuple(groups))
     writer = LabelWriter(args.format, args.out, tuple(groups), args.polygons)
     segmenter = from_pretrained(args.checkpoint, args.device, method="ssnm")
@@ -52,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"{category}: {found} of {len(usable)} images labelled")
         labelled, images = labelled + found, images + len(usable)
     for problem in unusable:
-        print(f"left out: {problem}")
+        print(f"left out: {printable(problem)}")
     if not images:
         raise DataError("no image could be used; the lines above say why")
     print(f"{args.format}: {', '.join(map(str, writer.close()))}")

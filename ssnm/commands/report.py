@@ -114,6 +114,9 @@ def read_results(folder: Path) -> Results:
             for group in record["groups"]
             for image in group["images"]
         }
+        numbers = [group["new"] for group in record["groups"]]
+        if not isinstance(record.get("data_root", ""), str) or not all(isinstance(n, int) for n in numbers):
+            raise TypeError("data_root or new")
     except (FileNotFoundError, NotADirectoryError):
         raise MissingFileError(f"{folder}: no {RUN_RECORD} in it; give the folder that ssnm test --out wrote") from None
     except DataError:

@@ -15,6 +15,7 @@ from ..files.listing import left_out, list_images, shorten
 from ..files.masks import read_binary
 from ..files.places import find
 from ..files.progress import progress_bar
+from ..naming import printable
 
 if TYPE_CHECKING:
     from ..coseg.segmentation import Segmentation
@@ -68,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
         save_to=args.out, save=kinds, on_bad=bad.append, progress=lambda stage, *counts: bars[stage](*counts),
     )  # fmt: skip
     for problem in bad:
-        print(f"left out: {problem}")
+        print(f"left out: {printable(problem)}")
     images = result.names
     if others := result.others_in(args.out):
         print(f"note: {args.out} also holds results of {_count(len(others))} of an earlier run: {shorten(others)}")
@@ -79,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
         names = ", ".join(likely) or "nothing"
         print(f"shared by {_count(len(images))}, as far as the training categories go: {names}")
     for i in range(len(images)) if len(images) <= 50 else ():
-        print(f"  {result.names[i]}: {_found(result, i)}")
+        print(f"  {printable(result.names[i])}: {_found(result, i)}")
     print(f"{' and '.join(filter(None, [', '.join(kinds[:-1]), kinds[-1]]))}: {args.out}")
     return 0
 

@@ -118,7 +118,7 @@ class Predictor:
         Raises:
             ConfigError: none, or one that is not above 0 and at most MAX_SCALE.
         """
-        if not scales or min(scales) <= 0 or max(scales) > MAX_SCALE:
+        if not scales or not all(0 < scale <= MAX_SCALE for scale in scales):
             raise ConfigError(f"scales must lie in (0, {MAX_SCALE:g}], one at least; got {tuple(scales)}")
         self.scales = tuple(scales)
 

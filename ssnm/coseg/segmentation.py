@@ -13,7 +13,7 @@ from ..errors import ConfigError, DataError, UserError
 from ..files.atomic import image_bytes, mask_png, write_atomically
 from ..files.given import name_of, read_given
 from ..files.lazy import LazyList
-from ..files.listing import list_images
+from ..files.listing import list_images, same_name
 from ..files.parallel import in_threads
 from ..metrics import binarize, jaccard
 from ..naming import natural_key
@@ -207,7 +207,7 @@ def stems_of(names: Sequence[str]) -> list[str]:
         DataError: two are the same.
     """
     stems = [Path(name).stem for name in names]
-    double = next((s for s in stems if stems.count(s) > 1), None) if len(set(stems)) < len(stems) else None
+    double = same_name(stems)
     if double is not None:
         raise DataError(f"two images are named '{double}'; rename one, their masks would overwrite each other")
     return stems

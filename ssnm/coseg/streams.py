@@ -63,7 +63,7 @@ class Reading:
             self._progress("read", index + 1, len(self._given))
         if not self.images:
             said = shorten(gathered(problems), between="; ")
-            raise DataError(f"none of the {len(self._given)} images can be read: {said}")
+            raise DataError(said if len(problems) == 1 else f"none of the {len(problems)} images can be read: {said}")
 
     def _read(self, image: Any) -> Photo | DataError | MissingFileError:
         try:

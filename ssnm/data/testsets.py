@@ -98,7 +98,7 @@ def scan_test_set(name: str, root: str | Path) -> Scan:
     if truth_root is not None and base not in folders.values():
         extra = [t for t in truths.values() if _plain(t.name) not in folders and list_images(t)]
         scan.problems += [f"{e}: ground truth of a class that has no folder in {base}" for e in extra]
-    seen = [base, *folders.values(), *([truth_root] if truth_root else []), *truths.values()]
+    seen = [base, *list_folders(base), *([truth_root] if truth_root else []), *truths.values()]
     scan.notes += [f"{root}: {note}" for note in [left_out(dict.fromkeys(seen))] if note]
     scan.warnings += count_warnings(name, scan)
     return scan

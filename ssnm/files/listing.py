@@ -14,7 +14,7 @@ from pathlib import Path
 from PIL import Image
 
 from ..errors import ConfigError, DataError, MissingFileError
-from ..naming import canonical_category, natural_key
+from ..naming import canonical_category, natural_key, printable
 
 _SHOWN = 5
 _SHOWN_PROBLEMS = 20
@@ -44,8 +44,10 @@ def is_image(path: Path) -> bool:
 
 
 def list_images(folder: str | Path) -> list[Path]:
-    """The image files directly in `folder`, in natural order: every format that Pillow reads."""
-    return sorted((p for p in Path(folder).iterdir() if is_image(p) and p.is_file()), key=lambda p: natural_key(p.name))
+    """The image files directly in `folder`, in natural order: every format that Pillow reads. A link that leads nowhere
+    is among them: reading it names it."""
+    images = (p for p in Path(folder).iterdir() if is_image(p) and (p.is_file() or (p.is_symlink() and not p.is_dir())))
+    return sorted(images, key=lambda p: natural_key(p.name))
 
 
 def list_folders(folder: str | Path) -> list[Path]:
@@ -57,20 +59,31 @@ def list_folders(folder: str | Path) -> list[Path]:
 def left_out(folders: Iterable[str | Path]) -> str:
     """What in `folders` is not hidden and no image, in one line: "5 files left out: 4 .heic (...), 1 .txt"; or "".
 
-    Sub-folders are not counted.
+    Folders in them are named too, unless they are among `folders`.
     """
-    others = [p for folder in folders for p in Path(folder).iterdir()
-              if not p.name.startswith(".") and not is_image(p) and p.is_file()]  # fmt: skip
-    if not others:
-        return ""
-    kinds = Counter(p.suffix.lower() or p.name for p in others).most_common()
-    shown = [f"{n} {kind}" + (f" ({_HEIF_EXTRA})" if kind in _HEIF else "") for kind, n in kinds]
-    return f"{len(others)} file{'s' * (len(others) > 1)} left out: {shorten(shown)}"
+    folders = [Path(folder) for folder in folders]
+    inside = [p for folder in folders for p in folder.iterdir() if not p.name.startswith(".")]
+    others = [p for p in inside if not is_image(p) and p.is_file()]
+    unread = [printable(p.name) for p in inside if p.is_dir() and p not in folders]
+    lines = []
+    if others:
+        kinds = Counter(p.suffix.lower() or printable(p.name) for p in others).most_common()
+        shown = [f"{n} {kind}" + (f" ({_HEIF_EXTRA})" if kind in _HEIF else "") for kind, n in kinds]
+        lines.append(f"{len(others)} file{'s' * (len(others) > 1)} left out: {shorten(shown)}")
+    if unread:
+        lines.append(f"{len(unread)} folder{'s' * (len(unread) > 1)} not looked into: {shorten(unread)}")
+    return "; ".join(lines)
 
 
 def plain_stem(path: Path) -> str:
     """The file name without suffix, as the key by which files are paired: composed (NFC)."""
     return unicodedata.normalize("NFC", path.stem)
+
+
+def same_name(names: Sequence[str]) -> str | None:
+    """The first name that occurs twice, composed or not; None: all differ."""
+    counts = Counter(unicodedata.normalize("NFC", name) for name in names)
+    return next((name for name, count in counts.items() if count > 1), None)
 
 
 def group_by_stem(files: Iterable[Path]) -> dict[str, list[Path]]:

@@ -16,6 +16,7 @@ from ..errors import DataError
 from ..files.atomic import image_bytes, write_atomically
 from ..files.ids import ids_png
 from ..files.lazy import LazyList
+from ..files.listing import same_name
 from ..visualize.instances import instances_overlay
 from .photos import Photo, bounded, enlarged, reduced
 from .prior import PriorRecord
@@ -106,7 +107,7 @@ def image_ids(stems: Sequence[str]) -> list[int]:
     Raises:
         DataError: two files of one name.
     """
-    double = next((s for s in stems if stems.count(s) > 1), None) if len(set(stems)) < len(stems) else None
+    double = same_name(stems)
     if double is not None:
         raise DataError(f"two images are named '{double}'; rename one, their results would overwrite each other")
     numbers = [int(stem) if stem.isascii() and stem.isdecimal() else None for stem in stems]
