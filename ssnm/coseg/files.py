@@ -10,7 +10,7 @@ from torch import nn
 
 from ..config.loading import build_section, config_to_dict
 from ..engine.checkpoint import ModelFile
-from ..errors import CheckpointError
+from ..errors import CheckpointError, UserError
 from ..nn.weights import load_weights
 from .build import build_model, mask_rule
 from .config import AnyModelConfig, Config, config_from_dict
@@ -57,13 +57,15 @@ def read_inference(file: ModelFile, where: str) -> Inference:
     """Raises:
         CheckpointError: the file does not say what prediction needs, or says it in another form."""
     stored = dict(file.inference)
-    if "size" not in stored:  # a file of version 0.1, which carries its whole config
-        stored = inference_of(config_from_dict(file.config, where), tuple(stored["labels"])).to_dict()
     try:
+        if "size" not in stored:  # a file of version 0.1, which carries its whole config
+            stored = inference_of(config_from_dict(file.config, where), tuple(stored["labels"])).to_dict()
         present = PresenceRule.from_dict(stored["present"]) if "present" in stored else None
         quality = QualityRule.from_dict(stored["quality"]) if "quality" in stored else None
         return Inference(tuple(stored["labels"]), int(stored["size"]), stored["threshold"], present, quality)
-    except (KeyError, TypeError, ValueError) as error:
+    except UserError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{where}: what inference needs is missing or damaged ({error!r})") from None
 
 
@@ -90,7 +92,7 @@ def init_from(model: nn.Module, source: ModelFile, labels: tuple[str, ...], wher
     Raises:
         CheckpointError: anything but the classifier and such a fusion differs in name or shape.
     """
-    own, theirs = model.state_dict(), tuple(source.inference["labels"])
+    own, theirs = model.state_dict(), read_inference(source, str(where)).labels
     fused = any(k.startswith("fusion.") for k in own)
     weights = {k: v for k, v in source.weights.items() if fused or not k.startswith("fusion.")}
     heads = [k for k in own if k.startswith("semantic.classifier.") and k in weights]

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..errors import CheckpointError, MissingFileError, UserError
 from ..files.atomic import replacing
+from ..files.unreadable import why_unreadable
 
 TRAINING_FORMAT = "ssnm-training-2"
 MODEL_FORMAT = "ssnm-model-2"
@@ -73,14 +74,16 @@ def load_training(path: str | Path) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged and foreign files raise many types
-        problem = what_it_is(path) or _first_line(error)
-        raise CheckpointError(f"{path} cannot be read as a checkpoint ({problem})") from error
+        raise CheckpointError(f"{path} cannot be read as a checkpoint ({why_unreadable(path, error)})") from error
     found = state.get("format") if isinstance(state, dict) else type(state).__name__
     _require_format(path, found, TRAINING_FORMAT, "a training checkpoint of ssnm",
                     "for weights of the authors' release see docs/release.md")  # fmt: skip
     if found in OLD_FORMATS:
         labels = state.pop("labels", ())
         state |= {"format": TRAINING_FORMAT, "method": "ssnm", "inference": {"labels": list(labels)}}
+    networks = state.get("model"), state.get("ema") or {}
+    if not isinstance(state.get("step"), int) or not all(_are_tensors(network) for network in networks):
+        raise CheckpointError(f"{path} is damaged: it lacks its step or its network; take another checkpoint")
     return state
 
 
@@ -115,8 +118,8 @@ def load_model_file(path: str | Path) -> ModelFile:
     path = Path(path)
     if path.suffix != ".safetensors":
         state = load_training(path)
-        weights = state.get("ema") or state["model"]
-        return ModelFile(state["method"], state["config"], state["inference"], weights, {"step": state["step"]})
+        parts = state.get("method"), state.get("config"), state.get("inference"), state.get("ema") or state["model"]
+        return _checked(ModelFile(*parts, {"step": state["step"]}), path)
     if not path.is_file():
         raise MissingFileError(f"{path}: no such model file")
     from safetensors import SafetensorError, safe_open
@@ -126,24 +129,36 @@ def load_model_file(path: str | Path) -> ModelFile:
             metadata = content.metadata() or {}
             weights = {key: content.get_tensor(key) for key in content.keys()}
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} cannot be read as safetensors ({what_it_is(path) or error})") from error
+        raise CheckpointError(f"{path} cannot be read as safetensors ({why_unreadable(path, error)})") from error
     _require_format(path, metadata.get("format"), MODEL_FORMAT, "an exported ssnm model",
                     "backbone weights go into model.backbone.weights")  # fmt: skip
-    values = {key: json.loads(metadata.get(key, "{}")) for key in ("config", "inference", "card")}
+    try:
+        values = {key: json.loads(metadata.get(key, "{}")) for key in ("config", "inference", "card")}
+    except ValueError as error:
+        raise CheckpointError(f"{path} is damaged: its description is not JSON ({error}); take another copy") from None
     if "labels" in metadata:  # version 0.1
         values["inference"] = {"labels": json.loads(metadata["labels"])}
-    return ModelFile(metadata.get("method", "ssnm"), values["config"], values["inference"], weights, values["card"])
+    parts = metadata.get("method", "ssnm"), values["config"], values["inference"], weights, values["card"]
+    return _checked(ModelFile(*parts), path)
 
 
-def what_it_is(path: Path) -> str:
-    """What a file that is no weights file looks like: a page saved in its place, a pointer of Git LFS; else empty."""
-    with open(path, "rb") as file:
-        head = file.read(200).lstrip().lower()
-    if head.startswith((b"<!doctype", b"<html", b"<?xml")):
-        return "it is a web page, saved in place of the file: download it again"
-    if head.startswith(b"version https://git-lfs"):
-        return "it is a Git LFS pointer, not the file: run git lfs pull"
-    return "" if head else "it is empty: download or copy it again"
+def _checked(file: ModelFile, path: Path) -> ModelFile:
+    """The file, if its parts are of the kinds that every reader takes them for.
+
+    Raises:
+        CheckpointError: one is not.
+    """
+    mappings = {"config": file.config, "inference": file.inference, "card": file.card}
+    wrong = [name for name, value in mappings.items() if not isinstance(value, dict)]
+    wrong += ["method"] if not isinstance(file.method, str) else []
+    wrong += ["config"] if "config" not in wrong and not isinstance(file.config.get("model"), dict) else []
+    if wrong:
+        raise CheckpointError(f"{path} is damaged: it lacks its {' and '.join(wrong)}; take another copy")
+    return file
+
+
+def _are_tensors(network: Any) -> bool:
+    return isinstance(network, dict) and all(isinstance(value, Tensor) for value in network.values())
 
 
 def _require_format(path: Path, found: Any, wanted: str, kind: str, hint: str) -> None:

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import CheckpointError, ConfigError, MissingFileError
+from ..files.unreadable import why_unreadable
 from .resize import resize_bilinear
 from .weights import key_differences, require_finite
 
@@ -248,7 +249,7 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged files raise many types
-        raise CheckpointError(f"{path} cannot be read as weights ({_first_line(error)})") from error
+        raise CheckpointError(f"{path} cannot be read as weights ({why_unreadable(path, error)})") from error
     for key in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]

@@ -31,6 +31,10 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], where: str) ->
     own = model.state_dict()
     if different := key_differences({k: v.shape for k, v in own.items()}, weights):
         raise CheckpointError(f"{where}: the weights do not fit the model its config describes: {', '.join(different)}")
+    whole = [k for k, v in weights.items() if own[k].is_floating_point() and not v.is_floating_point()]
+    if whole:
+        raise CheckpointError(f"{where}: {len(whole)} weights are whole numbers where fractions are needed (first: "
+                              f"{whole[0]}); the file is quantised or damaged: take another")  # fmt: skip
     require_finite(weights, where)
     model.load_state_dict({k: v.to(own[k].dtype) for k, v in weights.items()}, strict=True)
 

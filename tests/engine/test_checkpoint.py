@@ -14,6 +14,7 @@ from torch import nn
 
 import ssnm.engine.checkpoint as checkpoint
 from ssnm.engine.checkpoint import (
+    MODEL_FORMAT,
     ModelFile,
     export_model,
     load_model_file,
@@ -21,11 +22,12 @@ from ssnm.engine.checkpoint import (
     save_training,
 )
 from ssnm.errors import CheckpointError, MissingFileError
+from ssnm.nn.backbones import read_tensors
 from ssnm.nn.weights import load_weights
 
 
 def a_state(step: int = 3, **more) -> dict:
-    return {"step": step, "model": {"w": torch.full((4,), float(step))}, "config": {"a": [1, None, "x"]},
+    return {"step": step, "model": {"w": torch.full((4,), float(step))}, "config": {"model": {}, "a": [1, None, "x"]},
             "method": "ssnm", "inference": {"labels": ["cat", "cow"]}, "ema": None} | more
 
 
@@ -36,7 +38,7 @@ def test_a_training_checkpoint_comes_back_as_it_was(tmp_path):
     save_training(tmp_path / "new" / "last.pt", a_state(rng=torch.get_rng_state()))
     state = load_training(tmp_path / "new" / "last.pt")
     assert torch.equal(state["model"]["w"], torch.full((4,), 3.0))
-    assert state["config"] == {"a": [1, None, "x"]} and state["step"] == 3
+    assert state["config"] == {"model": {}, "a": [1, None, "x"]} and state["step"] == 3
     assert os.listdir(tmp_path / "new") == ["last.pt"]
 
 
@@ -217,7 +219,44 @@ def test_a_page_or_a_pointer_in_place_of_a_model_is_called_what_it_is(tmp_path):
                 load_model_file(tmp_path / name)
 
 
+@pytest.mark.parametrize(
+    "change, words",
+    [({"config": None}, "lacks its config"), ({"config": {}}, "lacks its config"), ({"inference": 3}, "its inference"),
+     ({"method": None}, "its method"), ({"model": 3}, "or its network"), ({"model": {"w": 1}}, "or its network"),
+     ({"step": None}, "lacks its step")],
+)  # fmt: skip
+def test_a_checkpoint_without_a_part_is_called_damaged(tmp_path, change, words):
+    whole = {"method": "ssnm", "config": {"model": {}}, "inference": {}, "step": 3, "model": {"w": torch.zeros(2)}}
+    save_training(tmp_path / "m.pt", whole | change)
+    with pytest.raises(CheckpointError, match=words):
+        load_model_file(tmp_path / "m.pt")
+
+
+@pytest.mark.parametrize("change", [{"config": "{"}, {"config": "[]"}, {"config": "{}"}, {"card": "[]"}])
+def test_an_exported_model_that_says_nonsense_of_itself_is_called_damaged(tmp_path, change):
+    metadata = {"format": MODEL_FORMAT, "method": "ssnm", "config": '{"model": {}}', **change}
+    save_file({"w": torch.zeros(2)}, tmp_path / "m.safetensors", metadata=metadata)
+    with pytest.raises(CheckpointError, match="is damaged"):
+        load_model_file(tmp_path / "m.safetensors")
+
+
+def test_a_picture_and_half_a_file_in_place_of_a_model_are_told_without_torchs_options(tmp_path):
+    torch.save({"w": torch.zeros(9000)}, tmp_path / "half.pt")
+    (tmp_path / "half.pt").write_bytes((tmp_path / "half.pt").read_bytes()[:9000])
+    (tmp_path / "picture.pt").write_bytes(b"\xff\xd8\xff\xe0" + bytes(200))
+    for name, words in (("half.pt", "it is cut off"), ("picture.pt", "it is no file of torch.save")):
+        for read in (load_model_file, read_tensors):
+            with pytest.raises(CheckpointError, match=words):
+                read(tmp_path / name)
+
+
 # Strict loading
+
+
+def test_quantised_weights_are_refused_in_place_of_being_cut_to_whole_numbers():
+    model = nn.Linear(3, 2)
+    with pytest.raises(CheckpointError, match="1 weights are whole numbers .*bias"):
+        load_weights(model, model.state_dict() | {"bias": torch.tensor([0, 1])}, "m.pt")
 
 
 def test_weights_that_are_no_numbers_are_refused():
