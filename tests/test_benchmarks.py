@@ -143,3 +143,19 @@ def test_what_was_made_faster_is_measured_beside_its_old_form(load):
     assert len(result["rows"]) == 7 and all(row["before_s"] > 0 and row["ratio"] > 0 for row in result["rows"])
     before, after = (row["MB"] for row in result["tables"]["bytes of a batch, 4 x 5 images"])
     assert before == pytest.approx(17 / 5 * after)
+
+
+def test_photographs_are_timed_by_part(load, monkeypatch, checkpoint):
+    photographs = load("photographs")
+    monkeypatch.setattr(photographs, "SIZE", (120, 160))
+    row = photographs.measure_folder(6, "cpu", str(checkpoint))
+    assert row["ratio"] == pytest.approx(row["whole_s"] / row["network_s"]) and row["photographs"] == 6
+    assert all(row[f"{part}_s"] > 0 for part in ("whole", "network", "read", "mask", "save_masks", "save_overlays"))
+
+
+def test_reduced_and_whole_readings_are_compared(load, monkeypatch, written_set, tmp_path):
+    reduced = load("reduced_decoding")
+    (tmp_path / "VOC_coseg_FaktorIrani").symlink_to(written_set)
+    monkeypatch.setattr(reduced, "LONGER_SIDE", 90)
+    (row,) = reduced.measure(tmp_path, groups=1, group_size=2)["rows"]
+    assert row["photographs"] == 2 and row["IoU_mean"] == 1 and row["J_reduced"] == row["J_whole"]

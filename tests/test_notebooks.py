@@ -88,7 +88,7 @@ def test_segment_your_photos_runs_and_saves_a_mask_for_every_picture(builder, mo
         mask = np.asarray(Image.open(out / "masks" / f"{name}.png")) == 255
         alpha = np.asarray(Image.open(out / "cutouts" / f"{name}.png"))[..., 3] == 255
         assert np.array_equal(mask, alpha)
-    assert "threshold mean+std" in printed(notebook)
+    assert "threshold mean+std" in printed(notebook) and "quality" in printed(notebook)
 
 
 @pytest.mark.notebooks
