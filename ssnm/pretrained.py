@@ -42,6 +42,8 @@ def from_pretrained(
     from .engine.checkpoint import load_model_file
     from .engine.runtime import pick_device
 
+    if not isinstance(path, (str, os.PathLike, type(None))):
+        raise CheckpointError(f"a path of a model file or the name of a shipped one was expected, got {str(path)[:60]}")
     shipped = SHIPPED.get("default" if path is None else str(path))
     if shipped is not None and not shipped.is_file():
         raise MissingFileError(f"{shipped}: the shipped model is missing from this installation; give a checkpoint")

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssnm import __version__
+from ssnm import __version__, from_pretrained
 from ssnm.cli import COMMANDS, VARIANTS, main
 from ssnm.data.procedural import ProceduralSource
+from ssnm.errors import CheckpointError
 from ssnm.files.places import find
 
 ROOT = Path(__file__).parents[1]
@@ -104,6 +105,11 @@ def test_a_full_disk_is_one_line_with_or_without_a_file(error, photos, checkpoin
     arguments = [str(photos), "--out", str(tmp_path / "out"), "--checkpoint", str(checkpoint)]
     assert main(["segment", *arguments]) == 2
     assert error_of(capsys).endswith("No space left on device")
+
+
+def test_from_pretrained_says_what_it_takes():
+    with pytest.raises(CheckpointError, match="a path of a model file .* got 3"):
+        from_pretrained(3)
 
 
 def test_a_device_beyond_the_last_is_one_line(tiny_config, capsys, monkeypatch):
