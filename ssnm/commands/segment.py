@@ -16,6 +16,7 @@ from ..files.masks import read_binary
 from ..files.places import find
 from ..files.progress import progress_bar
 from ..naming import printable
+from ..pretrained import RUNTIMES
 
 if TYPE_CHECKING:
     from ..coseg.segmentation import Segmentation
@@ -48,6 +49,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--report", action="store_true", help="also write report.html, the masks to check first on top")
     parser.add_argument("--device", help="cpu, cuda, ... (default: an accelerator where there is one)")
+    parser.add_argument(
+        "--runtime", choices=RUNTIMES,
+        help="what runs the network (default: torch; onnx for a folder that ssnm export --format onnx wrote)",
+    )  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
@@ -57,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     for folder in (p for p in args.images if p.is_dir()):
         if note := left_out([folder]):
             print(f"note: {folder}: {note}")
-    segmenter = from_pretrained(args.checkpoint, args.device, method="ssnm")
+    segmenter = from_pretrained(args.checkpoint, args.device, method="ssnm", runtime=args.runtime)
     segmenter.predictor.use_scales(args.scales)
     bad: list[str] = []
     bars = {stage: progress_bar(stage, "photo") for stage in ("read", "segmented")}

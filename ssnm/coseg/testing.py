@@ -144,11 +144,14 @@ def png_maps(
 
 
 def checkpoint_facts(segmenter: CoSegmenter) -> dict:
-    """Which model made a result: absolute path, SHA-256 of the file, step of its training (None: not said)."""
-    content = segmenter.path.read_bytes()
+    """Which model made a result: absolute path, SHA-256 of the file or of all files of an ONNX folder, step of its
+    training (None: not said)."""
+    path, digest = segmenter.path, hashlib.sha256()
+    for file in sorted(path.iterdir()) if path.is_dir() else (path,):
+        digest.update(file.read_bytes())
     return {
-        "checkpoint": str(segmenter.path.resolve()),
-        "checkpoint_sha256": hashlib.sha256(content).hexdigest(),
+        "checkpoint": str(path.resolve()),
+        "checkpoint_sha256": digest.hexdigest(),
         "step": segmenter.card.get("step"),
     }
 

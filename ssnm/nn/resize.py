@@ -20,5 +20,5 @@ def resize_area(maps: Tensor, size: tuple[int, int]) -> Tensor:
     if (height, width) == tuple(size):
         return maps
     if height % size[0] == 0 and width % size[1] == 0:  # adaptive pooling has no deterministic gradient on CUDA
-        return F.avg_pool2d(maps, (height // size[0], width // size[1]))
+        return F.avg_pool2d(maps, (int(height // size[0]), int(width // size[1])))  # int: tracing wants numbers here
     return F.adaptive_avg_pool2d(maps, size)
