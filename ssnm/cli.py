@@ -16,6 +16,7 @@ COMMANDS = {
     "test": "segment a test set, write maps, score them",
     "segment": "segment your own photographs",
     "label": "label photographs for other tools: COCO, YOLO, CVAT, masks",
+    "serve": "a local page: drop photographs, see masks, download labels",
     "video": "follow objects through a video, given their first mask",
     "instances": "one mask per object, from nothing but a group of photographs",
     "score": "score a folder of maps against ground truth",
