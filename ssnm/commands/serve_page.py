@@ -31,6 +31,7 @@ NOTHING_FROM_OUTSIDE = (
     "media-src 'self' data: blob:; frame-src 'none'; object-src 'none'; form-action 'self'"
 )
 _OUTSIDE = re.compile(rb"<(meta|link)\b[^>]*https?://[^>]*>|<script\b[^>]*\bsrc=\"https?://[^>]*>\s*</script>")
+_EXAMPLES = re.compile(rb"https://(?:raw\.githubusercontent|github)\.com/gradio-app/[^\s\"'\\<]*")  # of gradio's API
 
 
 def segment_files(
@@ -138,7 +139,7 @@ class _NothingFromOutside:
             elif message["type"] == "http.response.body" and start and _is_html(start["headers"]):
                 page.extend(message.get("body", b""))
                 if not message.get("more_body"):
-                    body = _OUTSIDE.sub(b"", bytes(page))
+                    body = _EXAMPLES.sub(b"", _OUTSIDE.sub(b"", bytes(page)))
                     length = (b"content-length", str(len(body)).encode())
                     start["headers"] = [h for h in start["headers"] if h[0] != b"content-length"] + [length]
                     await send(start)
