@@ -106,6 +106,12 @@ def _before_after(args: argparse.Namespace) -> dict[str, Any]:
     return before_after.measure()
 
 
+def _onnx(args: argparse.Namespace) -> dict[str, Any]:
+    import onnx_runtime
+
+    return onnx_runtime.measure()
+
+
 BENCHMARKS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "start_up": _start_up,
     "before_after": _before_after,
@@ -114,6 +120,7 @@ BENCHMARKS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "profile": _profile,
     "inference": _inference,
     "loader": _loader,
+    "onnx": _onnx,
     "scoring": _scoring,
     "segment": _segment,
     "photographs": _photographs,

@@ -9,6 +9,5 @@ ROOT = str(Path(__file__).parents[1])
 
 
 def test_a_clone_gives_the_shipped_model_by_torch_hub():
-    assert sorted(torch.hub.list(ROOT, source="local")) == ["coseg", "video"]
     segmenter = torch.hub.load(ROOT, "coseg", source="local", device="cpu")
     assert segmenter.segment([np.zeros((40, 50, 3), np.uint8)]).masks[0].shape == (40, 50)
