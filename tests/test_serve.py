@@ -146,6 +146,7 @@ def browser(tmp_path):
     chrome.quit()
 
 
+@pytest.mark.slow  # .ci/run has a line for it
 def test_in_a_browser_photographs_become_masks_and_labels_and_nothing_is_asked_of_the_network(
     browser, address, photos, tmp_path
 ):
