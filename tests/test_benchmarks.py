@@ -85,7 +85,7 @@ def test_inference_of_one_group_and_of_several_is_measured(load, device):
     for groups, images in ((1, 2), (2, 2), (1, 21)):
         row = load("inference").measure_case(TINY, groups, images, str(device), 64, 1)
         assert row["images_per_s"] == pytest.approx(groups * images / row["seconds"])
-        assert ("chunks of 20" in row["call"]) == (images == 21)
+        assert ("chunks of" in row["call"]) == (images == 21)
 
 
 def test_segmenting_a_group_of_photographs_is_measured(load, device):

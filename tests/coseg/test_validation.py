@@ -107,6 +107,7 @@ def test_groups_are_decoded_once_and_predicted_several_at_a_time(pool, tiny_mode
     make_group, predict = GroupDataset.__getitem__, Predictor.predict_groups
     monkeypatch.setattr(GroupDataset, "__getitem__", lambda self, draw: decoded.append(draw) or make_group(self, draw))
     monkeypatch.setattr(Predictor, "predict_groups", lambda self, *group: calls.append(1) or predict(self, *group))
+    monkeypatch.setattr("ssnm.coseg.validation.Predictor", partial(Predictor, chunk=20))
     validator, model = make(pool, groups=5, two_category=4), tiny_model(num_categories=4)
     together = validator(model)
     wanted = [*validator.ordinary, *(draw for pair in validator.contrasts for draw in pair)]

@@ -86,6 +86,7 @@ def test_the_log_says_what_one_process_would_and_is_written_once(runs, status):
 # Stopping and failing
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_process_stops_all_after_the_same_step(status):
     assert status["stopped"] == [0, 0] and status["stopped_at"] == {"resumed": 3, "grown": 3}
 

@@ -150,12 +150,12 @@ def test_the_first_update_of_the_average_stays_a_copy_after_a_resume(tmp_path):
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full stands for a full disk: Linux only")
 def test_a_full_disk_loses_neither_checkpoint(tmp_path):
     for name in ("last.pt", "best.pt"):
-        save_training(tmp_path / name, {"step": 1, "weights": torch.ones(1000)})
+        save_training(tmp_path / name, {"step": 1, "model": {"w": torch.ones(1000)}})
         (tmp_path / f".{name}.part").symlink_to("/dev/full")
         with pytest.raises(CheckpointError, match="No space left on device.*previous one is untouched"):
-            save_training(tmp_path / name, {"step": 2, "weights": torch.zeros(1000)})
+            save_training(tmp_path / name, {"step": 2, "model": {"w": torch.zeros(1000)}})
         assert load_training(tmp_path / name)["step"] == 1
-        save_training(tmp_path / name, {"step": 3, "weights": torch.zeros(1000)})  # room again
+        save_training(tmp_path / name, {"step": 3, "model": {"w": torch.zeros(1000)}})  # room again
         assert load_training(tmp_path / name)["step"] == 3
 
 
@@ -175,7 +175,7 @@ def test_a_run_stopped_by_a_full_disk_goes_on_when_there_is_room(tmp_path):
 
 def test_a_half_written_checkpoint_of_a_killed_run_is_in_nobodys_way(tmp_path):
     (tmp_path / ".last.pt.part").write_bytes(b"half of a checkpoint")
-    save_training(tmp_path / "last.pt", {"step": 1})
+    save_training(tmp_path / "last.pt", {"step": 1, "model": {"w": torch.ones(1)}})
     assert load_training(tmp_path / "last.pt")["step"] == 1 and len(list(tmp_path.iterdir())) == 1
 
 

@@ -100,6 +100,7 @@ def test_outputs_agree_with_the_transcription(name, request):
     assert (probability - expected["probability"]).abs().max() < 1e-3
 
 
+@pytest.mark.slow
 def test_the_exact_solver_gives_the_release_mask_where_the_eigengap_is_clear_and_another_one_where_not(clear, unclear):
     for case, range_, cosines in ((clear, (25, 115), (0.9999, 1.0001)), (unclear, (0, 25), (-1, 0.95))):
         exact, eigenvalue, _ = ReleaseSpatial("exact")(case.expected["coarsest"][None])
