@@ -113,7 +113,7 @@ class NoFloat64(TorchDispatchMode):
 
 
 @pytest.mark.skipif(TORCH < (2, 11), reason="old torch (2.6) aborts at some tensors without values")
-@pytest.mark.parametrize("kind", ["mps", "xpu"])
+@pytest.mark.parametrize("kind", ["mps", pytest.param("xpu", marks=pytest.mark.slow)])
 def test_what_needs_float64_is_done_on_the_cpu_where_the_device_has_none(kind, monkeypatch):
     """The functions behind the operators: a graph without values calls those for shapes alone."""
     monkeypatch.setattr(spectral, "certified_eigenpair", lambda matrix, floor: spectral.squaring_eigenpair(matrix))

@@ -56,7 +56,7 @@ def steps(state: TrainState, batch: GroupBatch, count: int, guard: FiniteGuard |
 @pytest.mark.parametrize(
     ("backbone", "orientation"),
     [
-        ("mobilenetv2_035", "border"),
+        pytest.param("mobilenetv2_035", "border", marks=pytest.mark.slow),
         ("resnet10t", "nonnegative_sum"),
         pytest.param("vgg16", "border", marks=pytest.mark.slow),
         pytest.param("hrnet_w32", "border", marks=pytest.mark.slow),
