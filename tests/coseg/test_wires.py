@@ -347,6 +347,11 @@ def test_the_average_is_validated_where_there_is_one(start):
     assert plain.validated is plain.model
 
 
+def test_the_same_seed_starts_from_the_same_weights(start):
+    again = start(**{"train.log_every": 9})
+    assert torch.equal(start().model.head.refine.weight, again.model.head.refine.weight)
+
+
 def test_the_seed_draws_the_groups_too(start):
     assert first_batch(start()).names != first_batch(start(**{"train.seed": 3})).names
 
