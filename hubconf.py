@@ -10,8 +10,8 @@ def coseg(path: str = "default", device: str | None = None, runtime: str | None 
     return from_pretrained(path, device, method="ssnm", runtime=runtime)
 
 
-def video(path: str, device: str | None = None):
-    """A video model (OSMN) from a checkpoint: `.propagate(frames, masks)` follows objects."""
+def video(path: str = "video", device: str | None = None):
+    """A video model (OSMN), the shipped one or a checkpoint: `.propagate(frames, masks)` follows objects."""
     from ssnm import from_pretrained
 
     return from_pretrained(path, device, method="osmn")

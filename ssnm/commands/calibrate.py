@@ -62,8 +62,9 @@ def run(args: argparse.Namespace) -> int:
         print(f"{c.size:5d}  {c.slope:5.1f}  {c.offset:6.1f}  {c.J:12.1f}  {c.J_half:6.1f}{mark}")
     chosen = with_choice(source, best)
     if args.presence_groups > 0 and config.model.semantic.enabled and not config.model.semantic.centred:
-        model, _ = model_from_file(chosen, where)
-        rules = calibrate_rules(model, config, best.size, args.presence_groups, pick_device(args.device))
+        model, inference = model_from_file(chosen, where)
+        device = pick_device(args.device)
+        rules = calibrate_rules(model, config, best.size, args.presence_groups, device, inference.threshold)
         chosen = with_rules(chosen, rules, args.presence_groups)
         print(f"present: {chosen.card['presence']}\nquality: {chosen.card['quality']}")
     export_model(args.out, chosen, half=args.half)

@@ -19,7 +19,7 @@ from ..data.check import require_usable
 from ..data.testsets import TEST_SETS, read_test_set
 from ..errors import ConfigError, DataError
 from ..files.places import find
-from ..metrics import FolderScores, compare_with_published, score_arrays, score_folder, spearman
+from ..metrics import FolderScores, ThresholdRule, compare_with_published, score_arrays, score_folder, spearman
 from ..metrics.published import TABLES
 from ..metrics.tables import percent, write_text
 from .score import add_protocol_arguments, protocol_from, write_results
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
         test_set=test_set,
         root=root,
         group_size=args.group_size,
-        overlays=not args.no_overlays,
+        overlays=None if args.no_overlays else _shown_rule(args),
         processes=processes,
     )
     if args.repeats is not None:
@@ -82,6 +82,13 @@ def run(args: argparse.Namespace) -> int:
     processes.wait()
     leave(processes)
     return 0
+
+
+def _shown_rule(args: argparse.Namespace) -> ThresholdRule:
+    """What cuts the masks of overlays: what cuts those that are scored; "best", which is known only after scoring,
+    shows those of the default."""
+    rule = protocol_from(args).rule
+    return ThresholdRule() if rule.kind == "best" else rule
 
 
 def _check_options(args: argparse.Namespace) -> None:

@@ -221,6 +221,10 @@ def untrained_parameters(model: nn.Module, config: Config, num_categories: int) 
         labels=torch.zeros(1, num_categories, device=device),
         valid=torch.ones(shape, dtype=torch.bool, device=device),
         grey=torch.zeros(1, group, dtype=torch.bool, device=device),
+        image_labels=torch.zeros(1, group, num_categories, device=device),
+        image_known=torch.ones(1, group, num_categories, dtype=torch.bool, device=device),
+        teacher=torch.ones(shape, device=device),
+        taught=torch.ones(1, group, dtype=torch.bool, device=device),
     )
     probe.eval()  # batch norm of one group may have a single value per channel
     build_criterion(config.loss)(group_forward(probe)(batch), batch)["total"].backward()

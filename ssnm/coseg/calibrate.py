@@ -43,7 +43,8 @@ class Choice(NamedTuple):
 def held_out_logits(
     model: torch.nn.Module, config: Config, size: int, groups: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Logits at `size` resized to the training size, and the truth: both (images, S, S), S = data.size."""
+    """Log-odds of the probabilities, which were predicted at `size` and resized to S = data.size, and the truth: both
+    (images, S, S)."""
     train_size = config.data.size
     _, held_out = build.build_pools(config.data)
     v = config.validation
@@ -83,11 +84,11 @@ def choose(
 
 
 def calibrate_rules(
-    model: torch.nn.Module, config: Config, size: int, groups: int, device: torch.device
+    model: torch.nn.Module, config: Config, size: int, groups: int, device: torch.device, threshold: float | str = 0.5
 ) -> tuple[PresenceRule, QualityRule]:
     """The rules of "is the object in this image?" and "how good is this mask?", fitted to held-out groups with one
-    foreign image each, whose J is 0, at `size`. The groups are drawn by validation.seed + 1; masks are cut at one
-    half."""
+    foreign image each, whose J is 0, at `size`. The groups are drawn by validation.seed + 1; masks are cut by
+    `threshold`, the model's own rule."""
     _, held_out = build.build_pools(config.data)
     cases = cases_of_pool(held_out, size, groups, config.validation.seed + 1, config.data.group_size)
     predictor = Predictor(model, size, device, presence=PresenceRule(1.0, 1.0, 0.0))
@@ -96,13 +97,13 @@ def calibrate_rules(
         prediction = predictor.predict([*case.images[:-1], case.foreign])
         sure.append(peaks(prediction.probabilities))
         agreed.append(prediction.agreement)
-        x.append(figures(prediction.probabilities, prediction.agreement))
-        masks = [binarize(p, HALF)[0] for p in prediction.probabilities[:-1]]
+        x.append(figures(prediction.probabilities, prediction.agreement, threshold))
+        masks = [binarize(p, str(threshold))[0] for p in prediction.probabilities[:-1]]
         J += [*(jaccard(m, t) for m, t in zip(masks, case.truths)), 0.0]
         present += [*[True] * len(masks), False]
     J = np.array(J)
     return fit_rule(np.concatenate(sure), np.concatenate(agreed), np.array(present), J), fit_quality(
-        np.concatenate(x), J)  # fmt: skip
+        np.concatenate(x), J, threshold)  # fmt: skip
 
 
 def with_rules(source: ModelFile, rules: tuple[PresenceRule, QualityRule], groups: int) -> ModelFile:

@@ -88,6 +88,6 @@ def evaluate(
         warnings.warn(note, stacklevel=3)
     scratch = tempfile.TemporaryDirectory() if out is None else None
     maps = Path(scratch.name if out is None else out)
-    TestJob(segmenter, test_set, root, group_size, overlays=False).write(maps, grouping, seed)
+    TestJob(segmenter, test_set, root, group_size, overlays=None).write(maps, grouping, seed)
     scores = score_folder(maps, root, protocol, classes=list(test_set.categories))
     return Evaluation(scores, maps, test_set, scratch)

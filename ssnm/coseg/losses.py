@@ -29,7 +29,7 @@ def segmentation_loss(logits: Tensor, masks: Tensor, valid: Tensor, weighting: s
 
     weighting: "paper" positives times delta, negatives times 1 - delta (as printed); "balanced" the reverse,
     which gives small objects more weight; "none" one for all.
-    logits, masks, valid: (B, N, H, W). An image without valid pixels adds nothing.
+    logits, masks, valid: (B, N, H, W). An image without valid pixels counts as 0.
     """
     cross_entropy = F.binary_cross_entropy_with_logits(logits, masks, reduction="none")
     if weighting != "none":
@@ -56,7 +56,8 @@ def teacher_loss(logits: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
     """Cross-entropy and Dice against another network's soft maps, averaged over images with `weight`.
 
     logits, teacher (B, N, H, W), the teacher in [0, 1]; weight (B, N), 0 for an image without a map. The form of
-    BASNet's hybrid loss (Qin et al., CVPR 2019) without its SSIM term. 0 where every weight is 0.
+    BASNet's hybrid loss (Qin et al., CVPR 2019) without its SSIM term. Weights that sum to less than 1 are not
+    enlarged: 0 where every weight is 0.
     """
     cross_entropy = F.binary_cross_entropy_with_logits(logits, teacher, reduction="none").mean(dim=(-2, -1))
     probability = logits.sigmoid()
@@ -151,7 +152,7 @@ class CosegCriterion:
         if self.weights["sem_image"] and output.image_logits is not None and batch.image_labels is not None:
             alone = output.image_logits.float().flatten(0, 1)
             terms["sem_image"] = category_loss(alone, batch.image_labels.flatten(0, 1), batch.image_known.flatten(0, 1))
-        if self.weights["teacher"] and batch.teacher is not None:
+        if self.weights["teacher"]:
             terms["teacher"] = self._teacher(logits, batch)
         if self.weights["exchange"] and output.exchanged_logits is not None:
             exchanged = output.exchanged_logits.float()
@@ -166,6 +167,9 @@ class CosegCriterion:
         return {"total": total, **terms}
 
     def _teacher(self, logits: Tensor, batch: GroupBatch) -> Tensor:
+        """0 for a batch without a map: the processes of a run all report the same terms."""
+        if batch.teacher is None:
+            return 0 * logits.sum()
         weight = batch.taught.float()
         if self.teacher_on == "agreeing":
             weight = weight * agreement_with_truth(batch.teacher, batch.masks, batch.valid)

@@ -26,7 +26,7 @@ from ..files.given import read_given
 from ..files.listing import select_names
 from ..files.masks import fitting, read_binary
 from ..files.progress import count_progress
-from ..metrics import binarize
+from ..metrics import ThresholdRule, binarize
 from ..visualize.overlays import overlay, probability_image
 from .partition import partition
 from .predict import GroupPrediction, Predictor
@@ -92,11 +92,12 @@ def write_test_set(
     predictor: Predictor,
     calls: Iterable[Sequence[TestGroup]],
     out: Path,
-    overlays: bool = True,
+    overlays: ThresholdRule | None = ThresholdRule(),
     progress: Callable[[int], None] = lambda images: None,
     quality: dict[str, float] | None = None,
 ) -> dict[str, np.ndarray]:
-    """Predict the groups of `calls` and write their maps (and overlays) under `out`.
+    """Predict the groups of `calls` and write their maps under `out`, with overlays of masks cut by the rule `overlays`
+    unless that is None.
 
     Returns the spatial masks by "class/stem"; `quality` is filled likewise by models that judge their masks.
     What is already written stays when a later image cannot be read.
@@ -110,8 +111,8 @@ def write_test_set(
                 quality[f"{group.category}/{image.name}"] = round(float(prediction.quality[index]), 4)
             if prediction.spatial_masks is not None:
                 spatial[f"{group.category}/{image.name}"] = prediction.spatial_masks[index].astype(np.float16)
-            if overlays:
-                mask, _ = binarize(probability, "mean+std:0.8")
+            if overlays is not None:
+                mask, _ = binarize(probability, overlays)
                 photo = read_given(fitting(image.image, image.truth)).array
                 picture = image_bytes(overlay(photo, mask), "JPEG", quality=85)
                 write_atomically(out / "_overlays" / group.category / f"{image.name}.jpg", picture)
@@ -214,7 +215,7 @@ def batches_of(groups: Sequence[TestGroup], predictor: Predictor) -> Iterator[li
 
 @dataclass
 class TestJob:
-    """What stays the same over the groupings of one test."""
+    """What stays the same over the groupings of one test. overlays: the rule that cuts the masks shown, None: none."""
 
     __test__ = False
 
@@ -222,7 +223,7 @@ class TestJob:
     test_set: TestSet
     root: Path
     group_size: int = 5
-    overlays: bool = True
+    overlays: ThresholdRule | None = ThresholdRule()
     processes: Processes = Processes()
 
     def write(self, out: Path, order: str, seed: int) -> tuple[list[TestGroup], Predictor]:

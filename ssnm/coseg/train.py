@@ -10,7 +10,7 @@ import torch
 from ..config.loading import check_resumable, config_to_dict, config_to_yaml
 from ..data.bad_images import BadImageLog
 from ..engine.checkpoint import load_model_file, load_training
-from ..engine.distributed import Processes, wrap
+from ..engine.distributed import Processes
 from ..engine.loop import TrainState
 from ..engine.runs import (
     RunResult,
@@ -20,6 +20,7 @@ from ..engine.runs import (
     dry_run_lines,
     end,
     last_lines,
+    parallelise,
     picture_path,
     run_folder,
     run_steps,
@@ -54,25 +55,9 @@ def train_run(
     """
     say = begin(config.train, device, say, processes)
     training, held_out = pools or build.build_pools(config.data)
-    if model is None:
-        weights = "none" if resume or start_from else build.backbone_weights(config)
-        model = build.build_model(config.model, len(training.labels), weights)
-    if start_from is not None:
-        source = processes.from_first(lambda: load_model_file(start_from))
-        say(init_from(model, source, training.labels, str(start_from)))
-    if config.train.sync_batch_norm:
-        if device.type != "cuda":
-            raise ConfigError(f"train.sync_batch_norm works on CUDA devices only, got {device}; set it to false")
-        model = build.synchronise_batch_norm(model) if processes.world > 1 else model
-    state = build_state(model, config.train, device, build.build_optimizer)
-    if resume is not None:
-        saved = processes.from_first(lambda: load_training(resume))
-        _check_labels(saved["inference"]["labels"], training.labels, resume)
-        say(check_resumable(saved, config, config_from_dict, resume))
-        state.load_state_dict(saved)
-    if processes.world > 1:
-        untrained = build.untrained_parameters(state.model, config, len(training.labels))
-        state.parallel = wrap(state.model, processes, untrained)
+    state = _starting_state(config, training, device, resume, start_from, say, processes, model)
+    categories = len(training.labels)
+    parallelise(state, config.train, processes, lambda model: build.untrained_parameters(model, config, categories))
     with run_folder(out, config_to_yaml(config), state, config.train.steps, device, processes) as log:
         for line in _describe(config, training, held_out):
             say(line)
@@ -98,6 +83,30 @@ def train_run(
         for name, scores in further.items():
             log.row({"step": state.step, **{f"{name}/{k}": v for k, v in scores.items()}})
         return end(RunResult(finished, state.step, state.scores, further), log, processes)
+
+
+def _starting_state(
+    config: Config, training: ImagePool, device: torch.device, resume: Path | None, start_from: Path | None,
+    say: Callable[[str], None], processes: Processes, model: torch.nn.Module | None,
+) -> TrainState:
+    """Model and optimiser before the first step: fresh, from another model's weights, or as a checkpoint left them."""
+    if model is None:
+        weights = "none" if resume or start_from else build.backbone_weights(config)
+        model = build.build_model(config.model, len(training.labels), weights)
+    if start_from is not None:
+        source = processes.from_first(lambda: load_model_file(start_from))
+        say(init_from(model, source, training.labels, str(start_from)))
+    if config.train.sync_batch_norm:
+        if device.type != "cuda":
+            raise ConfigError(f"train.sync_batch_norm works on CUDA devices only, got {device}; set it to false")
+        model = build.synchronise_batch_norm(model) if processes.world > 1 else model
+    state = build_state(model, config.train, device, build.build_optimizer)
+    if resume is not None:
+        saved = processes.from_first(lambda: load_training(resume))
+        _check_labels(saved["inference"]["labels"], training.labels, resume)
+        say(check_resumable(saved, config, config_from_dict, resume))
+        state.load_state_dict(saved)
+    return state
 
 
 def _evaluate_further(

@@ -134,10 +134,10 @@ def load_model_file(path: str | Path) -> ModelFile:
                     "backbone weights go into model.backbone.weights")  # fmt: skip
     try:
         values = {key: json.loads(metadata.get(key, "{}")) for key in ("config", "inference", "card")}
+        if "labels" in metadata:  # version 0.1
+            values["inference"] = {"labels": json.loads(metadata["labels"])}
     except ValueError as error:
         raise CheckpointError(f"{path} is damaged: its description is not JSON ({error}); take another copy") from None
-    if "labels" in metadata:  # version 0.1
-        values["inference"] = {"labels": json.loads(metadata["labels"])}
     parts = metadata.get("method", "ssnm"), values["config"], values["inference"], weights, values["card"]
     return _checked(ModelFile(*parts), path)
 

@@ -53,7 +53,7 @@ class RunLog:
     def write_once(self, name: str, text: str) -> None:
         """A file of the run folder; a resumed run keeps the first one and adds its own with a number."""
         path, number = self.out / name, 1
-        while path.exists() and path.read_text() != text:
+        while path.exists() and path.read_text(encoding="utf-8") != text:
             number += 1
             path = (self.out / name).with_stem(f"{Path(name).stem}_{number}")
         write_atomically(path, text)
@@ -82,7 +82,7 @@ class RunLog:
         if not self.path.exists():
             return
         kept = []
-        for line in self.path.read_text().splitlines():
+        for line in self.path.read_text(encoding="utf-8").splitlines():
             try:
                 row = json.loads(line)
                 if row["step"] <= step:

@@ -1,7 +1,7 @@
 """A loss that is not a number: found at its step, so that no checkpoint after it replaces a good one.
 
-On the CPU the loss is read before the backward pass: the weights are still those that gave it. On an accelerator it is
-copied to the host asynchronously and read while the next step already runs, so that no step waits for the host.
+The loss is read before the backward pass: the weights are still those that gave it. On CUDA devices it is copied to the
+host asynchronously and read while the next step already runs, so that no step waits for the host.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class FiniteGuard:
         self._pending: _Seen | None = None
 
     def see(self, step: int, batch: Any, losses: dict[str, Tensor], own_total: Tensor) -> None:
-        """Look at a forward pass (CPU), or at the one before it (accelerator).
+        """Look at a forward pass, on CUDA devices at the one before it.
 
         Raises:
             NonFiniteLoss: one of its losses is not finite.

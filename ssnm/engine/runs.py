@@ -17,7 +17,7 @@ from torch import nn
 from ..errors import ConfigError, TrainingError
 from ..files.places import find
 from .checkpoint import load_training, save_training
-from .distributed import Processes
+from .distributed import Processes, wrap
 from .logs import RunLog, SilentLog
 from .loop import LoopOptions, NonFiniteLoss, TrainState, make_ema, make_scaler, train
 from .runtime import environment, make_current, precision_note, seed_everything, set_determinism
@@ -118,6 +118,18 @@ def build_state(
         ema=make_ema(model, train.ema),
         scaler=make_scaler(train.precision, device),
     )
+
+
+def parallelise(
+    state: TrainState, train: Any, processes: Processes, untrained_of: Callable[[nn.Module], list[str]]
+) -> None:
+    """Of several processes: gradients are shared, and each draws its own dropout (the first one draws, and resumes, as
+    a run of one process does). untrained_of: names of the parameters that no loss gives a gradient."""
+    if processes.world == 1:
+        return
+    if not processes.is_first:
+        seed_everything(train.seed + state.step, processes.rank)
+    state.parallel = wrap(state.model, processes, untrained_of(state.model))
 
 
 @contextmanager

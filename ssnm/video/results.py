@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import ConfigError, DataError
-from ..files.atomic import image_bytes, remove_partials, write_atomically
+from ..files.atomic import arrays_bytes, image_bytes, remove_partials, write_atomically
 from ..files.ids import ids_png
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class ResultsFolder:
         write_atomically(self._overlay(result.name), overlay)
         if self.save_probabilities:
             ids = np.array(result.object_ids, np.uint8)
-            maps = _npz(probabilities=result.probabilities, object_ids=ids)
+            maps = arrays_bytes({"probabilities": result.probabilities, "object_ids": ids})
             write_atomically(self.folder / "probabilities" / f"{result.name}.npz", maps)
         write_progress(self.folder / PROGRESS, Progress(result.index, masks, self.job))
 
@@ -107,8 +107,9 @@ def write_progress(path: Path, progress: Progress) -> None:
     ids = sorted(progress.masks)
     shape = progress.masks[ids[0]].shape if ids else (0, 0)
     packed = [np.packbits(progress.masks[i]) for i in ids]
-    write_atomically(path, _npz(frame=np.array(progress.frame), ids=np.array(ids, np.uint8), shape=np.array(shape),
-                                bits=np.array(packed, np.uint8), job=np.array(json.dumps(progress.job))))  # fmt: skip
+    stored = {"frame": np.array(progress.frame), "ids": np.array(ids, np.uint8), "shape": np.array(shape),
+              "bits": np.array(packed, np.uint8), "job": np.array(json.dumps(progress.job))}  # fmt: skip
+    write_atomically(path, arrays_bytes(stored))
 
 
 def read_progress(path: Path) -> Progress:
@@ -136,9 +137,3 @@ def _thumbnail(path: Path) -> Image.Image:
     with Image.open(path) as picture:
         picture.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
         return picture.convert("RGB")
-
-
-def _npz(**arrays: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    return buffer.getvalue()

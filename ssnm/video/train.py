@@ -12,9 +12,19 @@ from torch import nn
 from ..config.loading import check_resumable, config_to_dict, config_to_yaml
 from ..data.bad_images import BadImageLog
 from ..engine.checkpoint import load_model_file, load_training
-from ..engine.distributed import Processes, wrap
-from ..engine.runs import RunResult, Task, begin, build_state, dry_run_lines, end, last_lines, run_folder, run_steps
-from ..engine.runtime import seed_everything
+from ..engine.distributed import Processes
+from ..engine.runs import (
+    RunResult,
+    Task,
+    begin,
+    build_state,
+    dry_run_lines,
+    end,
+    last_lines,
+    parallelise,
+    run_folder,
+    run_steps,
+)
 from ..errors import ConfigError, MissingFileError
 from ..nn.backbones import count_parameters
 from . import build
@@ -55,10 +65,7 @@ def train_run(
         saved = processes.from_first(lambda: load_training(resume))
         say(check_resumable(saved, config, config_from_dict, resume))
         state.load_state_dict(saved)
-    if processes.world > 1:
-        if not processes.is_first:  # its own dropout; the first one draws, and resumes, as a run of one process does
-            seed_everything(config.train.seed + state.step, processes.rank)
-        state.parallel = wrap(state.model, processes, untrained_parameters(state.model, config))
+    parallelise(state, config.train, processes, lambda network: untrained_parameters(network, config))
     with run_folder(out, config_to_yaml(config), state, config.train.steps, device, processes) as log:
         say(_describe(training, held_out))
         listed = out / "bad_images.jsonl" if processes.is_first else None

@@ -6,7 +6,7 @@ All scores are J in percent, over the frames after the first, each object's mean
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +53,19 @@ class Video:
     def truth(self, frame: int) -> list[np.ndarray]:
         return [track.mask(frame) for track in self.tracks]
 
+    def scores(self, results: Sequence[np.ndarray]) -> np.ndarray:
+        """J of `results`, ids (H, W) of each frame, in the frames after the first: (frames - 1, objects)."""
+        rows = []
+        for frame in range(1, self.frames):
+            rows.append([region_similarity(t, results[frame] == k + 1) for k, t in enumerate(self.truth(frame))])
+        return np.array(rows)
+
+    def copied(self) -> np.ndarray:
+        """The same for the masks of the first frame."""
+        first = self.truth(0)
+        rows = [[region_similarity(*pair) for pair in zip(self.truth(k), first)] for k in range(1, self.frames)]
+        return np.array(rows)
+
 
 def held_out_videos(tracks: Sequence[Track], videos: int, frames: int, images: int) -> tuple[list[Video], list[Video]]:
     """(videos, single images) to validate on, spread evenly over what is held out; videos over their first frames."""
@@ -95,24 +108,20 @@ class Validator:
         """J of the same videos by the first mask copied, and with each modulator switched off."""
         if not self.videos:
             return {}
-        copied = [region_similarity(truth, first) for video in self.videos for frame in range(1, video.frames)
-                  for truth, first in zip(video.truth(frame), video.truth(0))]  # fmt: skip
         return {
-            "first mask copied": 100 * float(np.mean(copied)),
+            "first mask copied": _mean_of_objects(video.copied() for video in self.videos),
             "visual modulator off": self._score_videos(SwitchedOff(network, visual=True)),
             "spatial modulator off": self._score_videos(SwitchedOff(network, spatial=True)),
         }
 
     def _score_videos(self, network: nn.Module, picture: Path | None = None) -> float:
-        segmenter, objects = VideoSegmenter(network, self.settings, device=self.device), []
+        segmenter, found = VideoSegmenter(network, self.settings, device=self.device), []
         for number, video in enumerate(self.videos):
             results = [r.ids for r in segmenter.propagate(map(video.image, range(video.frames)), _ids(video.truth(0)))]
-            scores = [[region_similarity(truth, ids == k + 1) for k, truth in enumerate(video.truth(frame))]
-                      for frame, ids in enumerate(results) if frame > 0]  # fmt: skip
-            objects += list(np.mean(scores, axis=0))
+            found.append(video.scores(results))
             if picture is not None and number == 0:
                 _draw(video, results, picture)
-        return 100 * float(np.mean(objects))
+        return _mean_of_objects(found)
 
     def _score_images(self, network: nn.Module) -> dict[str, float]:
         segmenter, scores, pairs = VideoSegmenter(network, self.settings, device=self.device), [], []
@@ -125,6 +134,11 @@ class Validator:
                 pairs.append(bool((overlaps.argmax(axis=1)[:2] == (0, 1)).all()))
         use = {"mask use": 100 * float(np.mean(pairs))} if pairs else {}
         return {"image J": 100 * float(np.mean(scores)), **use}
+
+
+def _mean_of_objects(scores: Iterable[np.ndarray]) -> float:
+    """(frames, objects) of each video -> percent: the mean over all objects of each one's mean over its frames."""
+    return 100 * float(np.mean(np.concatenate([of_video.mean(axis=0) for of_video in scores])))
 
 
 def _second(segmenter: VideoSegmenter, image: np.ndarray, mask: np.ndarray) -> np.ndarray:

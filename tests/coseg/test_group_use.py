@@ -70,7 +70,7 @@ def test_outside_the_voc_list_photographs_are_compared_not_names(tmp_path):
 def test_alone_is_what_the_written_maps_give(checkpoint, two_kind_set, tmp_path):
     segmenter = ssnm.from_pretrained(checkpoint, "cpu")
     root = two_kind_set.images[0].image.parents[2]
-    TestJob(segmenter, two_kind_set, root, group_size=1, overlays=False).write(tmp_path, "natural", 0)
+    TestJob(segmenter, two_kind_set, root, group_size=1, overlays=None).write(tmp_path, "natural", 0)
     alone = score_alone(segmenter.predictor, two_kind_set)
     assert alone.headline == score_folder(tmp_path, root).headline
 

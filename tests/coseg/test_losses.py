@@ -231,6 +231,13 @@ def test_a_teacher_that_means_another_object_teaches_nothing_where_agreement_is_
     assert float(terms[0]) > 0 and float(terms[1]) == 0
 
 
+def test_a_batch_without_maps_reports_the_teachers_term_as_every_batch_does(output_and_batch):
+    """Processes add up their terms: one whose images have no maps must not have one less."""
+    output, batch = output_and_batch
+    losses = CosegCriterion(teacher=1.0)(output, replace(batch, teacher=None, taught=None))
+    assert float(losses["teacher"]) == 0
+
+
 # Exchanged gamma
 
 

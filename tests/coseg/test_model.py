@@ -324,6 +324,13 @@ def test_second_order_pooling_is_figure_4_step_by_step():
     torch.testing.assert_close(pooling(features), torch.stack(wanted))
 
 
+def test_second_moments_beyond_float16_reach_gamma_under_autocast():
+    pooling = SecondOrderPooling(2, 2, 3, "none", centred=False, normalisation="none")
+    features = torch.full((1, 4, 2), 1e3)  # squares up to 1e6, where float16 ends at 65,504
+    with torch.autocast("cpu", torch.float16):
+        assert pooling(features).isfinite().all()
+
+
 def test_a_fresh_semantic_vector_is_one_where_the_group_says_nothing():
     """Without its bias of 1 training would start from a network whose maps are all multiplied by about 0."""
     torch.manual_seed(0)

@@ -39,8 +39,20 @@ def test_sure_maps_are_better_than_unsure_ones_and_an_empty_mask_is_worth_nothin
 def test_a_fitted_rule_gives_back_the_rule_that_made_the_scores():
     rng = np.random.default_rng(1)
     maps, alike = rng.random((300, 6, 6)) ** rng.uniform(0.1, 3, (300, 1, 1)), rng.uniform(0.2, 1, 300)
-    fitted = fit_quality(figures(maps, alike), RULE(maps, alike), ridge=0)
-    np.testing.assert_allclose(list(fitted.to_dict().values()), [1.0, 0.5, 0.0], atol=1e-4)
+    for rule in (RULE, replace(RULE, threshold="mean+std")):
+        fitted = fit_quality(figures(maps, alike, rule.threshold), rule(maps, alike), rule.threshold, ridge=0)
+        assert (fitted.expected, fitted.agreement, fitted.bias) == pytest.approx((1.0, 0.5, 0.0), abs=1e-4)
+        assert QualityRule.from_dict(fitted.to_dict()) == fitted
+    assert QualityRule.from_dict({"expected": 1, "agreement": 0.5, "bias": 0}) == RULE  # files that name no threshold
+
+
+def test_masks_are_judged_as_the_rule_cuts_them():
+    """A faint map, whose mask by mean + std is its one clear square, is empty at one half."""
+    faint = np.full((1, 10, 10), 0.05)
+    faint[0, :3, :3] = 0.4
+    assert expected_J(faint)[0] == 0 and expected_J(faint, "mean+std")[0] == pytest.approx(3.6 / (9 + 91 * 0.05))
+    both = [replace(RULE, threshold=t)(faint, np.ones(1))[0] for t in (0.5, "mean+std")]
+    assert both[0] < 0.01 < 0.2 < both[1]
 
 
 def test_spearman_is_pearson_s_correlation_of_the_ranks():
@@ -104,7 +116,8 @@ def test_a_test_records_the_figure_and_says_how_well_it_orders_the_masks(model, 
 
 def test_a_damaged_rule_is_an_error_that_names_the_file(checkpoint, tmp_path):
     source = load_model_file(checkpoint)
-    for wrong in ({"expected": 1.0}, {"expected": 1.0, "agreement": float("nan"), "bias": 0.0}):
+    rule = {"expected": 1.0, "agreement": 0.5, "bias": 0.0}
+    for wrong in ({"expected": 1.0}, {**rule, "agreement": float("nan")}, {**rule, "bias": "much"}):
         path = tmp_path / "wrong.safetensors"
         export_model(path, replace(source, inference={**source.inference, "quality": wrong}))
         with pytest.raises(CheckpointError, match="wrong.safetensors: what inference needs"):

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageChops, ImageStat
 
 import ssnm
 from ssnm.cli import main
@@ -61,6 +61,14 @@ def test_overlays_lie_in_a_folder_of_their_own(tested):
     overlays = sorted((tested / "_overlays").rglob("*.jpg"))
     assert [p.stem for p in overlays] == [p.stem for p in sorted(tested.glob("*/*.png"))]
     assert Image.open(overlays[0]).size == (56, 40)
+
+
+def test_overlays_show_the_masks_that_are_scored(checkpoint, written_set, tmp_path):
+    shown = []
+    for threshold in ("fixed:0", "fixed:1"):
+        assert run_test(checkpoint, written_set, tmp_path / threshold, "--threshold", threshold) == 0
+        shown.append(Image.open(next((tmp_path / threshold / "_overlays").rglob("*.jpg"))).convert("RGB"))
+    assert ImageStat.Stat(ImageChops.difference(*shown)).mean > [10.0] * 3
 
 
 def test_maps_are_the_probabilities_that_segment_gives(tested, checkpoint, written_set):

@@ -150,7 +150,7 @@ def test_the_release_losses_of_two_shares_average_to_that_of_the_whole_batch():
 
 def test_parameters_without_a_gradient_are_found():
     shared = {"model": {"dim": 8, "backbone": {"name": "mobilenetv2_035", "weights": "none"}},
-              "data": {"size": 32, "group_size": 2}}
+              "data": {"size": 32, "group_size": 2, "teacher": "maps.npz"}}
 
     def untrained(loss: dict) -> set[str]:
         config = config_from_dict({**shared, "loss": loss}, "x")
@@ -160,6 +160,8 @@ def test_parameters_without_a_gradient_are_found():
     assert untrained({"spa": 1.0}) == set()
     assert untrained({"spa": 0.0}) == {"fusion"}
     assert untrained({"sem": 0.0}) == {"semantic"}  # its classifier only
+    assert untrained({"sem": 0.0, "sem_image": 1.0}) == set()
+    assert untrained({"seg": 0.0, "teacher": 1.0, "spa": 1.0}) == set()
 
 
 def test_one_process_needs_no_group(monkeypatch):

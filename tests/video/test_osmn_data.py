@@ -1,6 +1,7 @@
 """Where training samples come from and what is in one: sources, hold-out, sampler, determinism, guides."""
 
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -233,6 +234,16 @@ def test_an_epoch_has_every_sample_once_and_a_step_one_size():
         assert sorted((d.track, d.frame) for step in epoch for d in step) == sorted(s[:2] for s in p.samples)
     assert all(len({d.size for d in step}) == 1 for step in steps) and len({s[0].size for s in steps}) == 2
     assert [d.track for d in steps[0]] != [d.track for d in steps[6]]
+
+
+def test_weights_below_one_give_every_epoch_the_same_share_of_the_samples():
+    """Weights of 0.3: 7 of 24 samples an epoch, each about as often as any other over many epochs."""
+    whole = pool(3, 3)
+    light = Pool(whole.tracks, [0.3] * len(whole.tracks))
+    sampler = StepSampler(light, 7, [(32, 32)], 0, 0, 1000)
+    assert sampler.epoch_steps == 1
+    drawn = Counter((d.track, d.frame) for step in sampler for d in step)
+    assert set(drawn) == {s[:2] for s in light.samples} and all(0.7 < n / (7000 / 24) < 1.3 for n in drawn.values())
 
 
 def test_resuming_and_processes_see_the_samples_of_one_run():

@@ -68,11 +68,6 @@ class Facts:
                                   f"{FORMAT}: {error}); export it anew")  from None  # fmt: skip
 
 
-def is_package(path: str | Path) -> bool:
-    """Whether this is a folder of that kind, whole or not."""
-    return (Path(path) / FACTS).is_file() or (Path(path) / ENCODER).is_file()
-
-
 def import_optional(name: str) -> ModuleType:
     """A package of the extra `onnx`.
 
