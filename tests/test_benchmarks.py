@@ -157,5 +157,6 @@ def test_reduced_and_whole_readings_are_compared(load, monkeypatch, written_set,
     reduced = load("reduced_decoding")
     (tmp_path / "VOC_coseg_FaktorIrani").symlink_to(written_set)
     monkeypatch.setattr(reduced, "LONGER_SIDE", 90)
-    (row,) = reduced.measure(tmp_path, groups=1, group_size=2)["rows"]
-    assert row["photographs"] == 2 and row["IoU_mean"] == 1 and row["J_reduced"] == row["J_whole"]
+    row, control = reduced.measure(tmp_path, groups=1, group_size=2)["rows"]
+    assert row["photographs"] == 2 and row["IoU_mean"] == 1 and row["J_first"] == row["J_second"]
+    assert control["photographs"] == 2 and 0 <= control["IoU_lowest"] <= control["IoU_mean"] <= 1
