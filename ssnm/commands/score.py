@@ -26,7 +26,8 @@ from .report import read_results
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``ssnm score``."""
     parser.add_argument("--task", choices=["coseg", "video"], default="coseg",
-                        help="ssnm score --task video --help has the options for videos")  # fmt: skip
+                        help="--task video --help has the options for videos, --task instances --help those for "
+                             "instances")  # fmt: skip
     parser.add_argument("run", nargs="?", type=find, metavar="RUN",
                         help="a folder that ssnm test wrote: its maps, against its own truth")  # fmt: skip
     parser.add_argument("--pred", type=find, metavar="DIR", help="maps: DIR/<class>/<name>.png, grey, 0..255")
