@@ -28,7 +28,8 @@ from .score import add_protocol_arguments, protocol_from, write_results
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="checkpoint, exported model, or the word default")
     parser.add_argument("--dataset", required=True, choices=sorted(TEST_SETS),
-                        help="which test set; --dataset davis2016 --help has the options for videos")  # fmt: skip
+                        help="which test set; --dataset davis2016 --help has the options and sets of videos, "
+                             "--dataset coco_instances --help those of instances")  # fmt: skip
     parser.add_argument("--data", type=find, required=True, metavar="ROOT", help="its folder, here or in $SSNM_DATA")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where maps and scores go")
     parser.add_argument("--device", help="cpu, cuda, ... (default: an accelerator where there is one)")
