@@ -77,7 +77,7 @@ def _as_float(tensor: "Tensor", largest: int) -> "Tensor":
 
 @dataclass(frozen=True)
 class Modulation:
-    """What the two modulators say about B groups (Eq. 3 and 4).
+    """What the two modulators say about B groups (Eq. 2 to 4).
 
     spatial_mask (B, N, h, w) oriented S; semantic_vector (B, D) gamma; category_logits (B, L);
     eigenvalue (B,) the largest eigenvalue of G; clustering_energy (B,) s^T G s with gradient to the
