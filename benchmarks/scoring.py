@@ -20,8 +20,8 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from a checkout without installation
 
+from ssnm.files.parallel import usable_cores
 from ssnm.metrics import score_folder
-from ssnm.metrics.scoring import usable_cores
 from ssnm.metrics.tables import text_table
 
 SIZE = (375, 282)  # width, height
