@@ -52,11 +52,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if name not in COMMANDS:
         print(f"error: no command '{name}'; commands: {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
-    module = importlib.import_module(f".commands.{_module_of(name, arguments[1:])}", __package__)
-    parser = argparse.ArgumentParser(prog=f"ssnm {name}", description=module.__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    module.add_arguments(parser)
-    try:
+    try:  # the import too: it takes a second or more, in which Ctrl-C can arrive
+        module = importlib.import_module(f".commands.{_module_of(name, arguments[1:])}", __package__)
+        parser = argparse.ArgumentParser(prog=f"ssnm {name}", description=module.__doc__,
+                                         formatter_class=argparse.RawDescriptionHelpFormatter)
+        module.add_arguments(parser)
         return module.run(parser.parse_args(arguments[1:]))
     except UserError as error:
         print(f"error: {printable(str(error))}", file=sys.stderr)

@@ -90,6 +90,17 @@ def test_a_mistake_is_one_line_and_status_2(arguments, words, photos, checkpoint
     assert words in error_of(capsys)
 
 
+@pytest.mark.parametrize("where", ["import_module", "run"])
+def test_ctrl_c_is_one_line_and_status_130_from_the_first_import_on(where, capsys, monkeypatch):
+    def interrupted(*args, **options):
+        raise KeyboardInterrupt
+
+    owner = importlib if where == "import_module" else importlib.import_module("ssnm.commands.export")
+    monkeypatch.setattr(owner, where, interrupted)
+    assert main(["export", "default", "model.safetensors"]) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
 def test_without_data_test_says_how_to_name_it(checkpoint, tmp_path, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["test", str(checkpoint), "--dataset", "msrc", "--out", str(tmp_path / "out")])
