@@ -14,6 +14,7 @@ import torch
 
 from ..errors import DataError, MissingFileError
 from ..files.images import AMBIGUOUS, RGBImage, load_rgb, same_aspect
+from ..files.places import inside
 from .coco_index import CocoSegIndex, read_index, write_index
 from .coco_seg import build_index
 from .records import Item, Sample
@@ -50,7 +51,7 @@ class CocoSegSource:
 
         Raises:
             MissingFileError: the image file is not in the folder.
-            DataError: it cannot be decoded, or has another aspect than its annotations.
+            DataError: it cannot be decoded, has another aspect than its annotations, or a name that leads elsewhere.
         """
         return self._load(index, size, lambda masks: masks)
 
@@ -78,7 +79,7 @@ class CocoSegSource:
         )
 
     def _read_image(self, index: int) -> RGBImage:
-        path = self._root / self._index.file_names[index]
+        path = self.items[index].image
         annotated = (int(self._index.sizes[index, 0]), int(self._index.sizes[index, 1]))
         rgb = load_rgb(path, fits=annotated)
         if not same_aspect(rgb.size, annotated):
@@ -104,4 +105,4 @@ class _Items(Sequence):
             return [self[i] for i in range(len(self))[position]]
         position = range(len(self))[position]
         name = self._index.file_names[position]
-        return Item(name=name, image=self._root / name, categories=self._index.categories_of(position))
+        return Item(name=name, image=inside(self._root, name), categories=self._index.categories_of(position))

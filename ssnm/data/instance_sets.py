@@ -22,6 +22,7 @@ import numpy as np
 from ..errors import DataError, MissingFileError, UserError
 from ..files.listing import all_problems, list_folders, list_images, plain_stem, shorten
 from ..files.masks import read_binary
+from ..files.places import inside
 from .coco_instances import CocoInstances, GroupRule, find_annotations, find_images, groups_by_rule
 
 INSTANCE_SETS = ("instance_folder", "coco_instances")
@@ -115,7 +116,7 @@ def read_coco_groups(root: Path, groups: str | Path | None = None) -> list[Insta
         wanted = groups_by_rule(coco, GroupRule())
     found = []
     for name, (image_ids, annotation_ids) in wanted.items():
-        paths = tuple(images / coco.file_name(i) for i in image_ids)
+        paths = tuple(inside(images, coco.file_name(i)) for i in image_ids)
         missing = [path.name for path in paths if not path.is_file()]
         if missing:
             raise MissingFileError(f"{images}: {len(missing)} images of group {name} are not there: {shorten(missing)}")

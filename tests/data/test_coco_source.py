@@ -92,6 +92,18 @@ def test_missing_index_folder_and_image_are_each_named(small_set):
         source.load(0, (16, 16))
 
 
+def test_a_name_that_leads_out_of_the_folder_is_not_read(small_set):
+    index = json.loads((small_set / "index.json").read_text())
+    names = ["../images/1.png", "../2.png"]  # the first comes back, the second does not
+    index["images"] = [image | {"file_name": name} for image, name in zip(index["images"], names)]
+    (small_set / "index.json").write_text(json.dumps(index))
+    (small_set / "images" / "2.png").rename(small_set / "2.png")
+    source = CocoSegSource(small_set / "index.json", small_set / "images")
+    assert source.load(0, (16, 16)).image.shape == (3, 16, 16)
+    with pytest.raises(DataError, match=r"^\.\./2\.png: leads out of .*images"):
+        source.load(1, (16, 16))
+
+
 def test_a_shrunken_image_is_accepted_and_one_of_another_aspect_is_refused(small_set):
     source = CocoSegSource(small_set / "index.json", small_set / "images")
     Image.new("RGB", (33, 26)).save(small_set / "images" / "1.png")  # 100x80 at a third, rounded

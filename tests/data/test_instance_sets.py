@@ -1,6 +1,7 @@
 """Test sets of instances: the official layout, COCO with groups, the rule that makes groups, VOC, drawn groups."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +107,17 @@ def test_a_group_of_images_that_are_not_there_is_one_line(coco):
     (coco / "groups.json").write_text('{"groups": {"dog": {"images": [9], "annotation_ids": []}}}')
     with pytest.raises(DataError, match="no image 9"):
         read_instance_set("coco_instances", coco)
+
+
+def test_a_group_does_not_read_images_elsewhere(coco):
+    coco_groups(coco, coco / "groups.json", GroupRule(min_images=2))
+    elsewhere = (coco / "images" / "2.png").rename(coco / "2.png")
+    for name in ("../2.png", str(elsewhere)):
+        text = json.loads((coco / "instances_tiny.json").read_text())
+        text["images"][1]["file_name"] = name
+        (coco / "instances_tiny.json").write_text(json.dumps(text))
+        with pytest.raises(DataError, match=f"^{re.escape(name)}: leads out of .*images"):
+            read_instance_set("coco_instances", coco)
 
 
 def test_the_official_layout_is_read_as_it_is(tmp_path):
