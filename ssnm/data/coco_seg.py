@@ -187,7 +187,7 @@ def _assemble(
         for position, category in present:
             pair_categories.append(position)
             found = shapes.pop((image_id, category))
-            codes.append(_draw(found, images[image_id], image_id, categories[category], doubts))
+            codes.append(_draw(found, images[image_id], categories[category], doubts))
         per_image.append(len(present))
         if progress:
             progress(done + 1, len(image_ids))
@@ -206,9 +206,7 @@ def _assemble(
     )
 
 
-def _draw(
-    shapes: list[_Shape], image: ImageRecord, image_id: int, category: str, doubts: AreaDoubts
-) -> bytes:
+def _draw(shapes: list[_Shape], image: ImageRecord, category: str, doubts: AreaDoubts) -> bytes:
     """The union of one category's annotations in one image, as a compressed run-length code."""
     codec = import_mask_codec()
     size = (image.height, image.width)
@@ -221,6 +219,6 @@ def _draw(
         drawn += codes
     union = codec.merge(drawn) if drawn else None
     if union is None or codec.area(union) == 0:
-        raise DataError(f"image {image_id} ({image.file_name}), category {category!r}: an area but not one drawn pixel;"
-                        " give annotations with segmentations, not boxes")  # fmt: skip
+        raise DataError(f"{shapes[0].name}, category {category!r}: an area but not one drawn pixel; give annotations "
+                        "with segmentations, not boxes")  # fmt: skip
     return union["counts"]
