@@ -10,12 +10,13 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from ..files.given import read_given
+from ..files.images import load_reduced
 from ..files.masks import fitting, read_binary
 from .records import ImageFiles, MapRecord
 
@@ -46,8 +47,9 @@ def image_layers(
     Raises:
         MissingFileError, DataError: a file is missing or cannot be decoded.
     """
-    photo = Image.fromarray(read_given(fitting(files.image, files.truth)).array)
-    size = _thumbnail_size(photo.size, side)
+    given = fitting(files.image, files.truth)
+    rgb, shape = load_reduced(given, 2 * side) if isinstance(given, Path) else (given, given.size)
+    photo, size = Image.fromarray(rgb.array), _thumbnail_size(shape[::-1], side)
     layers: dict[str, Any] = {"photo": _jpeg(photo.resize(size, Image.Resampling.LANCZOS), PHOTO_QUALITY)}
     if files.truth is not None:
         layers["truth"] = _png(_shrink_mask(read_binary(files.truth).object, size))

@@ -279,6 +279,22 @@ def test_thumbnails_are_never_enlarged_and_keep_their_shape(procedural_root, ris
     assert image_layers(files, [record], [1.0], side=48).size == (48, 36)
 
 
+def test_a_large_photograph_is_read_reduced_and_looks_the_same(tmp_path):
+    rows, columns = np.mgrid[:900, :1600]
+    photo = np.stack([rows // 4, columns // 7, (rows + columns) // 10], 2).astype(np.uint8)
+    Image.fromarray(photo).save(tmp_path / "a.jpg", quality=95)
+    Image.fromarray(np.zeros((9, 16), np.uint8)).save(tmp_path / "m.png")
+    sizes, load = [], Image.Image.load
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Image.Image, "load", lambda self: (sizes.append(self.size), load(self))[1])
+        made = image_layers(ImageFiles("c", "a", tmp_path / "a.jpg"), [MapRecord(tmp_path / "m.png", 0.5)], [1.0], 160)
+    assert made.size == (160, 90) and max(sizes) == (800, 450)
+    shown = Image.open(io.BytesIO(base64.b64decode(made.layers["photo"])))
+    whole = Image.fromarray(photo).resize((160, 90), Image.Resampling.LANCZOS)
+    assert shown.size == (160, 90) and np.abs(np.asarray(shown, int) - np.asarray(whole, int)).mean() < 2
+
+
 def test_report_without_images_or_with_unknown_members_is_refused(tmp_path):
     image, record = ImageFiles("cat", "a", tmp_path), MapRecord(tmp_path, 0.5)
     with pytest.raises(DataError, match="at least one image"):
