@@ -101,6 +101,28 @@ def test_ctrl_c_is_one_line_and_status_130_from_the_first_import_on(where, capsy
     assert capsys.readouterr().err == "interrupted\n"
 
 
+@pytest.mark.parametrize(
+    "arguments, work",
+    [
+        (["label", "{photos}", "--format", "coco"], "ssnm.pretrained.from_pretrained"),
+        (["instances", "{photos}"], "ssnm.instances.discovery.discover"),
+        (["test", "{deepco3}", "--dataset", "instance_folder", "--data", "{set}"], "ssnm.instances.testing.run_test"),
+        (["calibrate", "{checkpoint}"], "ssnm.coseg.calibrate.choose"),
+    ],
+)
+def test_a_folder_that_cannot_be_written_is_told_before_the_work(
+    arguments, work, photos, checkpoint, tiny_config, capsys, monkeypatch
+):
+    (photos.parent / "set" / "Image").mkdir(parents=True)
+    photos.rename(photos.parent / "set" / "Image" / "cat")
+    monkeypatch.setattr(work, lambda *args, **options: pytest.fail("the work began"))
+    names = dict(photos=photos.parent / "set" / "Image" / "cat", set=photos.parent / "set", checkpoint=checkpoint,
+                 deepco3=ROOT / "configs" / "deepco3_small.yaml")  # fmt: skip
+    out = ["--out", str(tiny_config / "out.safetensors")]
+    assert main([*(a.format(**names) for a in arguments), *out]) == 2
+    assert "tiny.yaml" in (said := error_of(capsys)) and "cannot be written (" in said
+
+
 def test_without_data_test_says_how_to_name_it(checkpoint, tmp_path, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["test", str(checkpoint), "--dataset", "msrc", "--out", str(tmp_path / "out")])

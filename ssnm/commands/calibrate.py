@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ..config.loading import apply_overrides
 from ..errors import CheckpointError
+from ..files.atomic import require_writable
 from ..files.places import find
 from ..methods import load_config
 
@@ -55,6 +56,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         config = config_from_dict(apply_overrides(source.config, args.overrides), where)
     model, _ = model_from_file(source, where)
+    require_writable(args.out.parent)
     best, compared = choose(model, config, args.sizes, args.groups, pick_device(args.device))
     print(f"{args.groups} held-out groups, J over images in percent\n size  slope  offset  release rule  at 0.5")
     for c in compared:

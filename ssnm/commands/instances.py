@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ConfigError, DataError, MissingFileError
+from ..files.atomic import require_writable
 from ..files.images import load_rgb
 from ..files.listing import all_problems, left_out
 from ..files.places import find
@@ -62,6 +63,7 @@ def run(args: argparse.Namespace) -> int:
         if note := left_out([folder]):
             print(f"note: {folder}: {note}")
     image_ids([path.stem for path in images])  # two of one name: said before the work
+    require_writable(args.out)
     names = [path.name for path in images]
     show = progress_bar("instances")
     result = discover(

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ..data.labels import FORMATS, Label, LabelWriter, check_classes
 from ..errors import ConfigError, DataError
+from ..files.atomic import require_writable
 from ..files.listing import left_out, list_folders, list_images
 from ..files.places import find
 from ..naming import printable
@@ -37,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
         if note := left_out([folder, *([] if list_images(folder) else list_folders(folder))]):
             print(f"note: {folder}: {note}")
     check_classes(tuple(groups))
+    require_writable(args.out)
     writer = LabelWriter(args.format, args.out, tuple(groups), args.polygons)
     segmenter = from_pretrained(args.checkpoint, args.device, method="ssnm")
     labelled = images = 0

@@ -14,6 +14,7 @@ from typing import Any
 
 from ..errors import ConfigError
 from ..facts import published_instance_results
+from ..files.atomic import require_writable
 from ..files.places import find
 from ..files.progress import terminal_bar
 from .instances import CosegPrior, add_method_arguments, trained_from
@@ -59,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
     layout = "instance_folder" if args.dataset == "procedural_instances" else args.dataset
     groups = read_instance_set(layout, root, args.groups)
     groups = selected(half_of(groups, args.half) if args.half else groups, args.classes)
+    require_writable(args.out)
     record = {"dataset": args.dataset, "root": str(root.absolute()), "config": str(args.config)}
     with terminal_bar(len(groups), "group") as bar:
         scores = run_test(groups, config, inputs_from(args), args.out, seed=args.seed,

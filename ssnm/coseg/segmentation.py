@@ -138,14 +138,18 @@ class Segmentation:
         """present.json and quality.json.
 
         Raises:
-            DataError: `problems`, what could not be written before.
+            DataError: `problems`, what could not be written before, and these.
         """
+        problems = list(problems)
         for name, figures in (("present", self.present), ("quality", self.quality)):
             if figures is not None:
                 by_name = {image: round(float(f), 4) for image, f in zip(self.names, figures)}
-                write_atomically(folder / f"{name}.json", json.dumps(by_name, indent=1) + "\n")
+                try:
+                    write_atomically(folder / f"{name}.json", json.dumps(by_name, indent=1) + "\n")
+                except DataError as error:
+                    problems.append(str(error))
         if problems:
-            said = "" if len(problems) == 1 else f"{len(problems)} of {len(self)} images could not be written: "
+            said = "" if len(problems) == 1 else f"{len(problems)} results could not be written: "
             raise DataError(said + "; ".join(problems[:5]) + ("; ..." if len(problems) > 5 else ""))
 
     def others_in(self, folder: str | Path) -> list[str]:

@@ -229,6 +229,17 @@ def test_a_disk_that_is_full_leaves_no_torn_picture_and_costs_no_other_file(segm
     assert len(list((tmp_path / "masks").iterdir())) == 2
 
 
+def test_files_that_cannot_be_written_are_all_told_figures_among_them(segmenter, photo, tmp_path, monkeypatch):
+    def full(self, data):
+        raise OSError(28, "No space left on device")
+
+    result = segmenter.segment([photo, photo])
+    result.present = np.ones(2)
+    monkeypatch.setattr(atomic.Path, "write_bytes", full)
+    with pytest.raises(DataError, match="^3 results could not be written: .*0001.png: .*0002.png: .*present.json: "):
+        result.save(tmp_path)
+
+
 @pytest.mark.parametrize("encoding", ["cp1252", "utf-8", "ascii"])
 def test_a_terminal_that_cannot_print_a_name_loses_nothing(checkpoint, photo, tmp_path, encoding):
 
