@@ -18,7 +18,7 @@ import numpy as np
 
 from ..errors import ConfigError, DataError, MissingFileError
 from ..files.atomic import require_writable
-from ..files.images import load_rgb
+from ..files.images import load_reduced
 from ..files.listing import all_problems, left_out
 from ..files.places import find
 from ..files.progress import progress_bar
@@ -94,10 +94,12 @@ def _readable(images: list[Path]) -> list[Path]:
     Raises:
         DataError: none can.
     """
+    from ..instances.photos import NETWORK_SIDE
+
     problems = {}
     for path in images:
         try:
-            load_rgb(path)
+            load_reduced(path, NETWORK_SIDE)
         except (DataError, MissingFileError) as error:
             problems[path] = str(error)
     if len(problems) == len(images):

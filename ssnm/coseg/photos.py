@@ -17,8 +17,7 @@ from torch import Tensor
 
 from ..errors import DataError
 from ..files.atomic import image_bytes
-from ..files.given import given_image, read_given
-from ..files.images import load_reduced
+from ..files.given import given_image, read_reduced
 
 SHOWN_SIDE = 1600  # pixels along the longer side of a picture for a person
 SHOWN_QUALITY = 92
@@ -60,11 +59,7 @@ def read_photo(image: Any, sides: Sequence[int], keep_shown: bool = False) -> Ph
         DataError, MissingFileError: it cannot be read; the message names it.
     """
     image = given_image(image)
-    if isinstance(image, Path):
-        rgb, size = load_reduced(image, OVERSAMPLING * max(sides))
-    else:
-        rgb = read_given(image)
-        size = rgb.size
+    rgb, size = read_reduced(image, OVERSAMPLING * max(sides))
     picture = Image.fromarray(rgb.array)
     inputs = tuple(_to_tensor(picture.resize((s, s), Image.Resampling.BILINEAR)) for s in sides)
     shown = None

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import DataError
-from .images import RGBImage, load_rgb, to_rgb
+from .images import RGBImage, load_reduced, load_rgb, to_rgb
 
 KINDS = "a path, a Pillow image, an array (H, W, 3) or a torch tensor (3, H, W)"
 _CHANNELS = (1, 3, 4)
@@ -66,6 +66,16 @@ def read_given(image: Any) -> RGBImage:
     if isinstance(image, RGBImage):
         return image
     return load_rgb(image) if isinstance(image, Path) else to_rgb(image)
+
+
+def read_reduced(image: Any, at_least: int) -> tuple[RGBImage, tuple[int, int]]:
+    """As :func:`read_given`, but JPEG files come smaller, `at_least` pixels along either side where they have them; and
+    the (height, width) of the upright photograph itself."""
+    image = given_image(image)
+    if isinstance(image, Path):
+        return load_reduced(image, at_least)
+    rgb = read_given(image)
+    return rgb, rgb.size
 
 
 def name_of(image: Any, index: int) -> str:

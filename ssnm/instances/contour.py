@@ -24,9 +24,14 @@ def contours(masks: np.ndarray, reach: int = REACH) -> np.ndarray:
     """
     if not masks.size:
         return np.zeros(masks.shape, dtype=bool)
-    packed = np.packbits(masks, axis=0)  # (M, H, W) -> (ceil(M / 8), H, W)
+    packed = np.zeros((-(-len(masks) // 8), *masks.shape[1:]), np.uint8)
+    for bit in range(8):  # eight masks to a byte: passes over whole maps, many times faster than np.packbits(axis=0)
+        packed[: len(masks[bit::8])] |= masks[bit::8].view(np.uint8) << bit
     band = _grown(packed, reach) ^ ~_grown(~packed, reach)
-    return np.unpackbits(band, axis=0, count=len(masks)).view(bool)
+    edges = np.empty(masks.shape, np.uint8)
+    for bit in range(8):
+        np.right_shift(band[: len(masks[bit::8])], bit, out=edges[bit::8])
+    return (edges & 1).view(bool)
 
 
 def _grown(packed: np.ndarray, reach: int) -> np.ndarray:

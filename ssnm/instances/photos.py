@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import DataError
-from ..files.given import iterate_given, name_of, read_given
+from ..files.given import iterate_given, name_of, read_given, read_reduced
 
 NETWORK_SIDE = 640  # pixels of the longer side that are kept for the network, which looks at 448 x 448
 WORKING_SIDE = 375  # at which proposals are drawn and compared
@@ -43,6 +43,11 @@ class Photo:
             return self.full()
         return reduced(self.view, self.working_size)
 
+    def shown(self, side: int) -> np.ndarray:
+        """The image for a person, (h, w, 3) uint8, the longer side at most `side`, read again."""
+        size = bounded(self.size, side)
+        return reduced(read_reduced(self.source, min(size))[0].array, size)
+
     def full(self) -> np.ndarray:
         """The image, upright, (H, W, 3) uint8, read again."""
         return read_given(self.source).array
@@ -61,9 +66,9 @@ def read_photos(images: Iterable[Any], side: int = WORKING_SIDE) -> list[Photo]:
     """
     photos = []
     for index, source in enumerate(iterate_given(images, "discover")):
-        array = read_given(source).array
-        view = reduced(array, bounded(array.shape[:2], NETWORK_SIDE))
-        photos.append(Photo(name_of(source, index), source, array.shape[:2], view, side))
+        rgb, size = read_reduced(source, NETWORK_SIDE)
+        view = reduced(rgb.array, bounded(size, NETWORK_SIDE))
+        photos.append(Photo(name_of(source, index), source, size, view, side))
     if not photos:
         raise DataError("a group needs at least 1 image, got none")
     return photos

@@ -10,7 +10,7 @@ scikit-image (the extra `instances`) draws the first regions and floods the wate
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,7 @@ from .regions import region_means, touching, ward_nodes, without_doubles
 
 WORKING_SIDE = 375
 LEVELS = (0.3, 0.5, 0.7, 0.9)
+AT_ONCE = 100  # nodes that are painted together
 
 
 @dataclass(frozen=True)
@@ -76,17 +77,22 @@ def propose(
         DataError: arrays that do not belong together.
     """
     _check(image, features, saliency)
-    pieces = [cut(one, peaks) for one in saliency] if settings.from_saliency else []
+    pieces = _pieces(image, features, saliency, peaks, settings)
+    return distinct(pieces, settings.limit, max(1, settings.min_share * image.shape[0] * image.shape[1]))
+
+
+def _pieces(image, features, saliency, peaks, settings: ProposalSettings) -> Iterator[np.ndarray]:
+    """The proposals of each source, (n, H, W) bool, in the order in which they are kept; made when they are asked for,
+    since thousands of masks are hundreds of megabytes."""
+    if settings.from_saliency:
+        yield from (cut(one, peaks) for one in saliency)
     trees = [_tree(image, features, scale, settings) for scale in settings.scales]
-    pieces += [_paint(labels, nodes) for labels, nodes, _ in trees]
     share = settings.limit // len(trees)  # of each scale, so that none crowds out the others
-    pieces += [_paint(labels, pairs[:share]) for labels, _, pairs in trees]
+    wanted = [(labels, nodes) for labels, nodes, _ in trees] + [(labels, pairs[:share]) for labels, _, pairs in trees]
+    for labels, nodes in wanted:
+        yield from (_paint(labels, nodes[i : i + AT_ONCE]) for i in range(0, len(nodes), AT_ONCE))
     if settings.selective_search:
-        pieces.append(_selective_search(image, trees[0][0]))
-    masks = np.concatenate(pieces)
-    areas = np.count_nonzero(masks, axis=(1, 2))
-    masks = masks[areas >= max(1, settings.min_share * image.shape[0] * image.shape[1])]
-    return distinct(masks, settings.limit)
+        yield _selective_search(image, trees[0][0])
 
 
 def cut(saliency: np.ndarray, peaks: np.ndarray | None = None, levels: Sequence[float] = LEVELS) -> np.ndarray:
@@ -114,14 +120,20 @@ def cut(saliency: np.ndarray, peaks: np.ndarray | None = None, levels: Sequence[
     return np.concatenate(found)
 
 
-def distinct(masks: np.ndarray, limit: int) -> np.ndarray:
-    """The first `limit` masks (M, H, W) that are not empty and differ from all before them."""
-    seen: dict[bytes, int] = {}
-    packed = np.packbits(masks.reshape(len(masks), -1), axis=1)
-    for index, row in enumerate(packed):
-        if row.any():
-            seen.setdefault(row.tobytes(), index)
-    return masks[list(seen.values())[:limit]]
+def distinct(pieces: Iterable[np.ndarray], limit: int, smallest: float = 1) -> np.ndarray:
+    """The first `limit` masks of all pieces (n, H, W) that cover `smallest` pixels and differ from all before them."""
+    seen: dict[bytes, None] = {}  # packed masks, in their order
+    shape: tuple[int, ...] = (0, 0)
+    for piece in pieces:
+        shape = piece.shape[1:]
+        for mask in piece:
+            if len(seen) < limit and np.count_nonzero(mask) >= smallest:
+                seen.setdefault(np.packbits(mask).tobytes())
+        if len(seen) == limit:
+            break
+    pixels = shape[0] * shape[1]
+    packed = np.frombuffer(b"".join(seen), np.uint8).reshape(len(seen), -(-pixels // 8))
+    return np.unpackbits(packed, axis=1, count=pixels).view(bool).reshape(len(seen), *shape)
 
 
 def import_skimage():
@@ -167,7 +179,7 @@ def _colour_means(labels: np.ndarray, image: np.ndarray) -> np.ndarray:
 
 def _paint(labels: np.ndarray, nodes: np.ndarray) -> np.ndarray:
     """Nodes (n, R) -> masks (n, H, W)."""
-    return nodes[:, labels.ravel()].reshape(len(nodes), *labels.shape)
+    return np.take(nodes, labels.ravel(), axis=1).reshape(len(nodes), *labels.shape)
 
 
 def _split(saliency: np.ndarray, mask: np.ndarray, peaks: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ from ..files.ids import ids_png
 from ..files.lazy import LazyList
 from ..files.listing import same_name
 from ..visualize.instances import instances_overlay
-from .photos import Photo, bounded, enlarged, reduced
+from .photos import Photo, enlarged
 from .prior import PriorRecord
 
 OVERLAY_SIDE = 1600  # pixels of the longer side of a saved overlay
@@ -66,9 +66,10 @@ class Discovery:
     def overlay(self, index: int, side: int = OVERLAY_SIDE) -> Image.Image:
         """The image with every instance tinted, outlined and numbered; 1 is the best. Longer side at most `side`."""
         photo = self._photos[index]
-        size = bounded(photo.size, side)
+        shown = photo.shown(side)
+        size = shown.shape[:2]
         masks = np.array([enlarged(mask, size) for mask in self._found[index].masks], dtype=bool)
-        return Image.fromarray(instances_overlay(reduced(photo.full(), size), masks.reshape(-1, *size)))
+        return Image.fromarray(instances_overlay(shown, masks.reshape(-1, *size)))
 
     def save(self, folder: str | Path) -> Path:
         """Write overlays/NAME.jpg, masks/NAME.png (index 0 background, k instance k, the better one on top),

@@ -17,7 +17,7 @@ from ..metrics.mask_ap import overlap_matrix
 from .contour import contours
 
 NOISE_PERCENTILE = 20.0  # of all scores of a group; what lies below is taken for noise
-_CHUNK_BYTES = 1 << 27  # proposals are turned into floats in pieces of this size
+_CHUNK_BYTES = 1 << 23  # proposals are turned into floats in pieces of this size
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,8 @@ def select_instances(
     fitting = within_area(proposals, area)
     if not len(responses) or not len(fitting):
         return np.zeros((0, *saliency.shape), dtype=bool), np.zeros(0)
-    best, scores = best_proposals(saliency, responses, proposals[fitting], Ranking(beta, gamma, size_power))
-    masks = proposals[fitting[best]]
+    best, scores = best_proposals(saliency, responses, proposals, Ranking(beta, gamma, size_power), fitting)
+    masks = proposals[best]
     kept = suppress(masks, scores, nms)
     return masks[kept], scores[kept]
 
@@ -79,18 +79,21 @@ def within_area(proposals: np.ndarray, area: tuple[float, float] = (2e-5, 0.85))
 
 
 def best_proposals(
-    saliency: np.ndarray, responses: np.ndarray, proposals: np.ndarray, ranking: Ranking = Ranking()
+    saliency: np.ndarray, responses: np.ndarray, proposals: np.ndarray, ranking: Ranking = Ranking(),
+    among: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """For each peak the index of the proposal that ranks first (the first of equals), and its score.
 
     Args:
         saliency: (H, W); responses: (K, H, W), K >= 1; proposals: (M, H, W) bool, M >= 1.
+        among: indices of those that may be chosen, one or more; None: all.
 
     Returns:
         indices (K,) and scores (K,).
     """
-    scores = rank(saliency, responses, proposals, ranking)
-    best = scores.argmax(axis=0)
+    scores = rank(saliency, responses, proposals, ranking)  # of all: a copy of most masks would take longer
+    among = np.arange(len(proposals)) if among is None else among
+    best = among[scores[among].argmax(axis=0)]
     return best, scores[best, np.arange(len(responses))]
 
 

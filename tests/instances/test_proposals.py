@@ -71,8 +71,10 @@ def test_a_node_that_overlaps_an_earlier_one_almost_wholly_is_a_double():
 
 def test_distinct_masks_keep_their_order_and_the_limit():
     masks = np.array([[[1, 0]], [[0, 0]], [[1, 0]], [[0, 1]], [[1, 1]]], dtype=bool)
-    assert distinct(masks, 10).tolist() == [[[True, False]], [[False, True]], [[True, True]]]
-    assert len(distinct(masks, 2)) == 2
+    assert distinct([masks[:2], masks[2:]], 10).tolist() == [[[True, False]], [[False, True]], [[True, True]]]
+    assert len(distinct([masks], 2)) == 2
+    assert distinct([masks], 10, smallest=2).tolist() == [[[True, True]]]
+    assert distinct([masks[:0]], 1).shape == (0, 1, 2)
 
 
 @pytest.fixture(scope="module")
