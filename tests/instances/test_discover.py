@@ -9,6 +9,7 @@ from PIL import Image
 
 import ssnm.instances
 from ssnm.errors import ConfigError, DataError, MissingPackageError
+from ssnm.files import given
 from ssnm.instances import discovery
 from ssnm.instances.config import config_from_dict
 from ssnm.instances.result import image_ids, index_image
@@ -115,6 +116,16 @@ def test_files_hold_what_the_result_holds(tmp_path):
     stored = np.asarray(Image.open(out / "masks" / f"{files[0].stem}.png"))
     assert (stored == index_image(result.masks[0])).all()
     assert Image.open(out / "overlays" / f"{files[1].stem}.jpg").size == (100, 60)
+
+
+def test_large_jpegs_are_read_reduced_and_their_masks_are_of_full_size(tmp_path, monkeypatch):
+    Image.fromarray(photo()).resize((2600, 1560)).save(tmp_path / "large.jpg")
+    decoded = []
+    keep = given.load_reduced
+    monkeypatch.setattr(given, "load_reduced", lambda *a: decoded.append(keep(*a)) or decoded[-1])
+    result = find([tmp_path / "large.jpg"])
+    assert result.masks[0].shape[1:] == (1560, 2600) and result.overlay(0, 400).size == (400, 240)
+    assert [rgb.array.shape[:2] for rgb, _ in decoded] == [(780, 1300), (390, 650)]  # for the network, for a person
 
 
 def test_the_better_mask_lies_on_top():
