@@ -46,7 +46,7 @@ from .records import GroupBatch
 from .release.losses import ReleaseCriterion
 from .release.model import ReleaseBackbone, SSNMRelease
 from .release.union_first import UnionFirstDataset
-from .sampler import GroupDrawer, GroupMix, StepSampler
+from .sampler import GroupDrawer, StepSampler
 from .validation import Validator
 
 PROCEDURAL_KINDS = {"seen": SEEN_KINDS, "unseen": UNSEEN_KINDS, "all": tuple(KINDS)}
@@ -158,9 +158,7 @@ def build_loader(
     """Micro-batches of the training groups, `train.accumulate` per step, from step `start` on, on their way to
     `device`. With 4 workers those under way take 40 MB of shared memory (4 x 5 images of 224x224)."""
     data, train = config.data, config.train
-    m = data.mix
-    mix = GroupMix(m.real, m.pasted, m.distractor, m.shared, m.foreign, m.alike, m.ramp)
-    drawer = GroupDrawer(pool, data.group_size, data.balance, mix, data.favoured, data.favour)
+    drawer = GroupDrawer(pool, data.group_size, data.balance, data.mix, data.favoured, data.favour)
     sampler = StepSampler(drawer, train.batch_groups, train.seed, start, train.steps, rank, world, train.accumulate)
     a = data.augmentation
     dataset_type = UnionFirstDataset if data.union_at_full_size else GroupDataset

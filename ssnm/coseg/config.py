@@ -11,7 +11,8 @@ from ..config.loading import build_section
 from ..config.sections import AugmentationConfig, BackboneConfig, RunConfig
 from ..config.sources import SourceConfig
 from ..errors import ConfigError
-from ..ranges import BELOW_ONE, NOT_NEGATIVE, POSITIVE, SHARE, require, values
+from ..ranges import BELOW_ONE, NOT_NEGATIVE, POSITIVE, require, values
+from .mix import GroupMix
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,24 +132,6 @@ AnyLossConfig = LossConfig | ReleaseLossConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class MixConfig:
-    """How many training groups make single images useless; see ssnm.coseg.sampler.GroupMix."""
-
-    real: float = 0.0
-    pasted: float = 0.0
-    distractor: float = 0.0
-    shared: int = 2
-    foreign: float = 0.0
-    alike: float = 0.0
-    ramp: int = 0
-
-    def __post_init__(self) -> None:
-        require(values("data.mix", self, "shared"), *POSITIVE)
-        require(values("data.mix", self, "ramp"), *NOT_NEGATIVE)
-        require(values("data.mix", self, "real", "pasted", "distractor", "foreign", "alike"), *SHARE)
-
-
-@dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """Training data. Relative paths of sources are looked up under `root`; root empty means the environment
     variable SSNM_DATA, and the folder `data` where that is not set. union_at_full_size: unite the masks of the
@@ -166,7 +149,7 @@ class DataConfig:
     balance: Literal["uniform", "sqrt", "size"] = "uniform"
     favoured: tuple[str, ...] = ()
     favour: float = 1.0
-    mix: MixConfig = field(default_factory=MixConfig)
+    mix: GroupMix = field(default_factory=GroupMix)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     holdout: float = 0.05
     holdout_seed: int = 0
