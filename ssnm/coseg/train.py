@@ -9,22 +9,10 @@ import torch
 
 from ..config.loading import check_resumable, config_to_dict, config_to_yaml
 from ..data.bad_images import BadImageLog
+from ..engine import runs
 from ..engine.checkpoint import load_model_file, load_training
 from ..engine.distributed import Processes
 from ..engine.loop import TrainState
-from ..engine.runs import (
-    RunResult,
-    Task,
-    begin,
-    build_state,
-    dry_run_lines,
-    end,
-    last_lines,
-    parallelise,
-    picture_path,
-    run_folder,
-    run_steps,
-)
 from ..errors import ConfigError, MissingFileError
 from ..nn.backbones import count_parameters
 from . import build
@@ -43,7 +31,7 @@ def train_run(
     processes: Processes = Processes(),
     pools: tuple[ImagePool, ImagePool] | None = None,
     model: torch.nn.Module | None = None,
-) -> RunResult:
+) -> runs.RunResult:
     """Train `config` into the folder `out`. `further` of the result: scores on the sources of `evaluate`, by name.
 
     `pools` (training and held-out images) and `model` take the place of what data.sources and model of the config
@@ -53,19 +41,19 @@ def train_run(
     Raises:
         TrainingError: a loss is not a number; the message names the files of the batch.
     """
-    say = begin(config.train, device, say, processes)
+    say = runs.begin(config.train, device, say, processes)
     training, held_out = pools or build.build_pools(config.data)
     state = _starting_state(config, training, device, resume, start_from, say, processes, model)
     categories = len(training.labels)
-    parallelise(state, config.train, processes, lambda model: build.untrained_parameters(model, config, categories))
-    with run_folder(out, config_to_yaml(config), state, config.train.steps, device, processes) as log:
+    runs.parallelise(state, config.train, processes, lambda net: build.untrained_parameters(net, config, categories))
+    with runs.run_folder(out, config_to_yaml(config), state, config.train.steps, device, processes) as log:
         for line in _describe(config, training, held_out):
             say(line)
         listed = out / "bad_images.jsonl" if processes.is_first else None
         bad = BadImageLog(config.data.max_bad_images, listed, say, processes.gather)
         validator = build.build_further(config, build.build_validator(config, held_out, device, bad.see))
         loader = build.build_loader(config, training, state.step, processes.rank, processes.world, device)
-        task = Task(
+        task = runs.Task(
             header={"method": config.method, "config": config_to_dict(config),
                     "inference": inference_of(config, training.labels).to_dict()},
             batches=(batch.to(device) for batch in bad.watch(loader)),
@@ -75,14 +63,14 @@ def train_run(
             choice=("choice", "J"),
         )  # fmt: skip
         try:
-            finished = run_steps(state, task, config.train, config.validation.every, out, log, processes)
+            finished = runs.run_steps(state, task, config.train, config.validation.every, out, log, processes)
             further = _evaluate_further(config, state, out, device, bad) if finished and processes.is_first else {}
         finally:
             if bad.summary():
                 say(bad.summary())
         for name, scores in further.items():
             log.row({"step": state.step, **{f"{name}/{k}": v for k, v in scores.items()}})
-        return end(RunResult(finished, state.step, state.scores, further), log, processes)
+        return runs.end(runs.RunResult(finished, state.step, state.scores, further), log, processes)
 
 
 def _starting_state(
@@ -100,7 +88,7 @@ def _starting_state(
         if device.type != "cuda":
             raise ConfigError(f"train.sync_batch_norm works on CUDA devices only, got {device}; set it to false")
         model = build.synchronise_batch_norm(model) if processes.world > 1 else model
-    state = build_state(model, config.train, device, build.build_optimizer)
+    state = runs.build_state(model, config.train, device, build.build_optimizer)
     if resume is not None:
         saved = processes.from_first(lambda: load_training(resume))
         _check_labels(saved["inference"]["labels"], training.labels, resume)
@@ -117,7 +105,7 @@ def _evaluate_further(
     for source in config.evaluate.sources:
         pool = ImagePool([build.build_source(source, config.data)])
         validator = build.build_validator(config, pool, device, bad.see)
-        scores[source.name] = validator(state.averaged(), picture_path(out, source.name))
+        scores[source.name] = validator(state.averaged(), runs.picture_path(out, source.name))
     return scores
 
 
@@ -145,17 +133,17 @@ def dry_run(
         f"training: {config.train.steps} steps of {config.train.batch_groups} x {config.data.group_size} images "
         f"on {device}",
         f"validation: {len(validator.ordinary)} held-out groups, {len(validator.contrasts)} two-category images",
-        *dry_run_lines(out, resume),
+        *runs.dry_run_lines(out, resume),
     ]
 
 
-def final_report(result: RunResult, out: Path) -> list[str]:
+def final_report(result: runs.RunResult, out: Path) -> list[str]:
     """What a person wants to know at the end, one line each."""
     scores = "  ".join(f"{name} {value:.1f}" for name, value in result.scores.items())
     lines = [f"done: step {result.step}; held-out groups  {scores}"]
     for name, values in result.further.items():
         lines.append(f"{name}: " + "  ".join(f"{k} {v:.1f}" for k, v in values.items()))
-    return [*lines, *last_lines(result, out)]
+    return [*lines, *runs.last_lines(result, out)]
 
 
 def _exchange(config: Config) -> int:

@@ -11,20 +11,9 @@ from torch import nn
 
 from ..config.loading import check_resumable, config_to_dict, config_to_yaml
 from ..data.bad_images import BadImageLog
+from ..engine import runs
 from ..engine.checkpoint import load_model_file, load_training
 from ..engine.distributed import Processes
-from ..engine.runs import (
-    RunResult,
-    Task,
-    begin,
-    build_state,
-    dry_run_lines,
-    end,
-    last_lines,
-    parallelise,
-    run_folder,
-    run_steps,
-)
 from ..errors import ConfigError, MissingFileError
 from ..nn.backbones import count_parameters
 from . import build
@@ -43,7 +32,7 @@ def train_run(
     start_from: Path | None = None,
     say: Callable[[str], None] = print,
     processes: Processes = Processes(),
-) -> RunResult:
+) -> runs.RunResult:
     """Train `config` into the folder `out`. `further` of the result: J of the held-out videos by the first mask copied
     and with each modulator switched off.
 
@@ -52,7 +41,7 @@ def train_run(
     Raises:
         TrainingError: a loss is not a number; the message names the files of the batch.
     """
-    say = begin(config.train, device, say, processes)
+    say = runs.begin(config.train, device, say, processes)
     if config.train.sync_batch_norm:
         raise ConfigError("train.sync_batch_norm is not for osmn: its one batch norm sees one map per sample, and "
                           "the authors trained on one device; set it to false")  # fmt: skip
@@ -60,19 +49,19 @@ def train_run(
     model = build.build_model(config.model, "none" if resume or start_from else build.weights_source(config))
     if start_from is not None:
         say(init_from(model, processes.from_first(lambda: load_model_file(start_from)), start_from))
-    state = build_state(model, config.train, device, build.build_optimizer)
+    state = runs.build_state(model, config.train, device, build.build_optimizer)
     if resume is not None:
         saved = processes.from_first(lambda: load_training(resume))
         say(check_resumable(saved, config, config_from_dict, resume))
         state.load_state_dict(saved)
-    parallelise(state, config.train, processes, lambda network: untrained_parameters(network, config))
-    with run_folder(out, config_to_yaml(config), state, config.train.steps, device, processes) as log:
+    runs.parallelise(state, config.train, processes, lambda network: untrained_parameters(network, config))
+    with runs.run_folder(out, config_to_yaml(config), state, config.train.steps, device, processes) as log:
         say(_describe(training, held_out))
         listed = out / "bad_images.jsonl" if processes.is_first else None
         bad = BadImageLog(config.data.max_bad_images, listed, say, processes.gather)
         validator = _validator(config, held_out, device)
         loader = build.build_loader(config, training, state.step, processes.rank, processes.world, device)
-        task = Task(
+        task = runs.Task(
             header={"method": config.method, "config": config_to_dict(config),
                     "inference": build.settings_of(config).to_dict()},
             batches=(batch.to(device) for batch in bad.watch(loader)),
@@ -81,7 +70,7 @@ def train_run(
             validate=validator,
         )  # fmt: skip
         try:
-            finished = run_steps(state, task, config.train, config.validation.every, out, log, processes)
+            finished = runs.run_steps(state, task, config.train, config.validation.every, out, log, processes)
         finally:
             if bad.summary():
                 say(bad.summary())
@@ -89,7 +78,7 @@ def train_run(
         if compared:
             log.row({"step": state.step, **{f"val/{k}": v for k, v in compared.items()}})
         further = {name: {"J": value} for name, value in compared.items()}
-        return end(RunResult(finished, state.step, state.scores, further), log, processes)
+        return runs.end(runs.RunResult(finished, state.step, state.scores, further), log, processes)
 
 
 def _validator(config: Config, held_out: Pool, device: torch.device) -> Validator:
@@ -142,18 +131,18 @@ def dry_run(
         f"model: {config.model.name}, {count_parameters(model):,} trainable parameters",
         f"training: {config.train.steps} steps of {config.train.batch} samples of {sizes} on {device}",
         f"validation: {len(validator.videos)} videos, {len(validator.images)} images",
-        *dry_run_lines(out, resume),
+        *runs.dry_run_lines(out, resume),
     ]
 
 
-def final_report(result: RunResult, out: Path) -> list[str]:
+def final_report(result: runs.RunResult, out: Path) -> list[str]:
     """What a person wants to know at the end, one line each."""
     scores = "  ".join(f"{name} {value:.1f}" for name, value in result.scores.items())
     lines = [f"done: step {result.step}; held-out objects  {scores}" if scores else f"done: step {result.step}"]
     ours = result.scores.get("J", 0.0)
     lines += [f"the same videos, {name}: J {values['J']:.1f} ({values['J'] - ours:+.1f})"
               for name, values in result.further.items()]  # fmt: skip
-    return [*lines, *last_lines(result, out)]
+    return [*lines, *runs.last_lines(result, out)]
 
 
 def _describe(training: Pool, held_out: Pool) -> str:
