@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import importlib
+import signal
 import sys
 from typing import Sequence
 
@@ -70,6 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         where = "" if error.filename is None else f"{error.filename}: "  # a full disk names no file
         print(f"error: {where}{error.strerror or error}".splitlines()[0], file=sys.stderr)
         return 2
+    finally:  # with torch the end of the interpreter takes a second or more: Ctrl-C then ends it, without a traceback
+        atexit.register(signal.signal, signal.SIGINT, signal.SIG_DFL)
 
 
 def _print_any_name() -> None:

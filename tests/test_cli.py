@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -121,6 +122,13 @@ def test_a_folder_that_cannot_be_written_is_told_before_the_work(
     out = ["--out", str(tiny_config / "out.safetensors")]
     assert main([*(a.format(**names) for a in arguments), *out]) == 2
     assert "tiny.yaml" in (said := error_of(capsys)) and "cannot be written (" in said
+
+
+def test_ctrl_c_while_the_interpreter_ends_is_no_traceback():
+    code = ("import atexit, os, signal; from ssnm.cli import main\n"
+            "atexit.register(lambda: os.kill(os.getpid(), signal.SIGINT)); main(['train', 'absent.yaml'])")  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == -signal.SIGINT and len(done.stderr.splitlines()) == 1
 
 
 def test_without_data_test_says_how_to_name_it(checkpoint, tmp_path, capsys):

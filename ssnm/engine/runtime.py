@@ -7,7 +7,7 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -53,12 +53,25 @@ def pick_device(name: str | None = None) -> torch.device:
     return device
 
 
+class StartedWhole(DataLoader):
+    """A loader with :func:`prepare_worker`: Ctrl-C while its workers start waits until all have, and is the parent's."""
+
+    def __iter__(self) -> Iterator:
+        if not hasattr(signal, "pthread_sigmask"):  # Windows
+            return super().__iter__()
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+        try:
+            return super().__iter__()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def step_loader(
     dataset: Dataset, batches: Sampler, collate: Callable, workers: int, seed: int, device: torch.device
 ) -> DataLoader:
     """Batches of a training, one list of indices of `batches` each; not more workers than there are cores. They wait
     in shared memory, of which Docker gives 64 MB, and in page-locked memory where they go to a CUDA device."""
-    return DataLoader(
+    return StartedWhole(
         dataset,
         batch_sampler=batches,
         num_workers=min(workers, usable_cores()),

@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import pickle
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -261,6 +262,17 @@ def test_a_worker_that_dies_is_told(tmp_path, source):
     source.load = lambda index, size: os._exit(1)
     with pytest.raises(DataError, match="a worker ended.*fewer workers"):
         write_store(source, tmp_path / "store", SIZE, workers=1)
+
+
+def test_ctrl_c_while_a_worker_starts_does_not_kill_it(tmp_path, source, monkeypatch):
+    begin = torch.utils.data._utils.worker._worker_loop
+
+    def interrupted(*args):
+        os.kill(os.getpid(), signal.SIGINT)
+        begin(*args)
+
+    monkeypatch.setattr(torch.utils.data._utils.worker, "_worker_loop", interrupted)
+    assert write_store(source, tmp_path / "store", SIZE, workers=1).bad == {}
 
 
 def test_an_image_that_cannot_be_read_is_told_by_writer_and_reader_until_it_is_mended(tmp_path, source):
