@@ -57,7 +57,7 @@ def open_image(path: str | Path, at_least: int = 0) -> Image.Image:
 
     Raises:
         MissingFileError: no such file.
-        DataError: the file cannot be decoded (truncated, not an image, larger than Pillow's limit).
+        DataError: the file cannot be decoded (truncated, not an image, larger than Pillow's limit) or not be read.
     """
     path = Path(path)
     try:
@@ -69,6 +69,8 @@ def open_image(path: str | Path, at_least: int = 0) -> Image.Image:
             return file
     except FileNotFoundError:
         raise MissingFileError(f"{path}: no such image file") from None
+    except PermissionError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); mend that or leave the file out") from None
     except Exception as error:  # decoders of damaged files raise whatever they stumble over
         raise DataError(
             f"{path}: cannot be decoded as an image ({_said(error)}); replace or remove the file"

@@ -183,6 +183,15 @@ def test_a_missing_file_is_named(tmp_path):
         load_rgb(tmp_path / "none.png")
 
 
+def test_a_file_without_permission_is_not_called_damaged(tmp_path, monkeypatch):
+    def closed(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Image, "open", closed)
+    with pytest.raises(DataError, match="^/.*a.png: cannot be read .Permission denied.; mend that or leave"):
+        open_image(tmp_path / "a.png")
+
+
 def test_an_image_beyond_pillows_limit_is_refused(tmp_path, monkeypatch):
     path = saved(tmp_path / "a.png", Image.new("L", (50, 50)))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
