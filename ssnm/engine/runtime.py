@@ -54,7 +54,7 @@ def pick_device(name: str | None = None) -> torch.device:
 
 
 class StartedWhole(DataLoader):
-    """A loader with :func:`prepare_worker`: Ctrl-C while its workers start waits until all have, and is the parent's."""
+    """A loader with :func:`prepare_worker`; Ctrl-C while its workers start waits for that, and is the parent's."""
 
     def __iter__(self) -> Iterator:
         if not hasattr(signal, "pthread_sigmask"):  # Windows
