@@ -6,7 +6,7 @@ file says. Masks: :mod:`ssnm.files.masks`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -158,6 +158,12 @@ def load_reduced(path: str | Path, at_least: int) -> tuple[RGBImage, tuple[int, 
     width, height = image.info[FULL_SIZE]
     size = (width, height) if orientation(image) in _SIDEWAYS else (height, width)
     return to_rgb(image, name=str(path)), size
+
+
+def bounded(size: Sequence[int], side: int) -> tuple[int, int]:
+    """Two sides scaled down, aspect kept, so that the longer one is at most `side`; never enlarged."""
+    scale = min(1.0, side / max(size))
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
 def same_aspect(first: tuple[int, int], second: tuple[int, int]) -> bool:

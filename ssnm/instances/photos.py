@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from PIL import Image
 
 from ..errors import DataError
 from ..files.given import iterate_given, name_of, read_given, read_reduced
+from ..files.images import bounded
 
 NETWORK_SIDE = 640  # pixels of the longer side that are kept for the network, which looks at 448 x 448
 WORKING_SIDE = 375  # at which proposals are drawn and compared
@@ -72,12 +73,6 @@ def read_photos(images: Iterable[Any], side: int = WORKING_SIDE) -> list[Photo]:
     if not photos:
         raise DataError("a group needs at least 1 image, got none")
     return photos
-
-
-def bounded(size: Sequence[int], side: int) -> tuple[int, int]:
-    """(H, W) scaled down, aspect kept, so that its longer side is at most `side`."""
-    scale = min(1.0, side / max(size))
-    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
 def reduced(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:

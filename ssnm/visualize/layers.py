@@ -10,13 +10,13 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from ..files.images import load_reduced
+from ..files.given import read_reduced
+from ..files.images import bounded
 from ..files.masks import fitting, read_binary
 from .records import ImageFiles, MapRecord
 
@@ -47,9 +47,8 @@ def image_layers(
     Raises:
         MissingFileError, DataError: a file is missing or cannot be decoded.
     """
-    given = fitting(files.image, files.truth)
-    rgb, shape = load_reduced(given, 2 * side) if isinstance(given, Path) else (given, given.size)
-    photo, size = Image.fromarray(rgb.array), _thumbnail_size(shape[::-1], side)
+    rgb, shape = read_reduced(fitting(files.image, files.truth), 2 * side)
+    photo, size = Image.fromarray(rgb.array), bounded(shape[::-1], side)
     layers: dict[str, Any] = {"photo": _jpeg(photo.resize(size, Image.Resampling.LANCZOS), PHOTO_QUALITY)}
     if files.truth is not None:
         layers["truth"] = _png(_shrink_mask(read_binary(files.truth).object, size))
@@ -79,12 +78,6 @@ def _spatial_layer(spatial_mask: np.ndarray, limit: float) -> list[Any]:
     scaled = np.asarray(spatial_mask, np.float64) / limit if limit > 0 else np.zeros(spatial_mask.shape)
     levels = (np.nan_to_num(scaled).clip(-1, 1) * 127 + 127).round().astype(np.uint8)
     return [*levels.shape, _base64(levels.tobytes())]
-
-
-def _thumbnail_size(size: tuple[int, int], side: int) -> tuple[int, int]:
-    """(width, height) scaled down to `side`; never enlarged."""
-    scale = min(1.0, side / max(size))
-    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
 def _shrink_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
