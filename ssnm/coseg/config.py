@@ -247,8 +247,6 @@ def _upgraded(mapping: dict, where: str) -> dict:
 
 def _check_mix(config: Config) -> None:
     mix = config.data.mix
-    if mix.real + mix.pasted > 1:
-        raise ConfigError(f"data.mix.real + data.mix.pasted must not exceed 1, got {mix.real + mix.pasted:g}")
     if (mix.real or mix.pasted) and config.train.batch_groups < 2:
         raise ConfigError(
             "data.mix.real and data.mix.pasted draw pairs of groups: set train.batch_groups to 2 or more, got "

@@ -37,7 +37,7 @@ class GroupMix:
         require(values("data.mix", self, "ramp"), *NOT_NEGATIVE)
         require(values("data.mix", self, "real", "pasted", "distractor", "foreign", "alike"), *SHARE)
         if self.real + self.pasted > 1:
-            raise ConfigError(f"data.mix: real + pasted must not exceed 1, got {self.real} + {self.pasted}")
+            raise ConfigError(f"data.mix.real + data.mix.pasted must not exceed 1, got {self.real + self.pasted:g}")
 
     def at(self, step: int) -> GroupMix:
         """The mix of one step."""

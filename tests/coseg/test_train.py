@@ -274,6 +274,7 @@ def wait_for(condition, process: subprocess.Popen, seconds: float = 120) -> None
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_sigterm_saves_says_how_to_resume_and_the_resumed_run_finishes(tiny_config, tmp_path):
     out = tmp_path / "run"
     command = [sys.executable, str(ROOT / "train.py"), str(tiny_config), "--out", str(out), "--device", "cpu"]
