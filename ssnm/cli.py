@@ -72,8 +72,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         where = "" if error.filename is None else f"{error.filename}: "  # a full disk names no file
         print(f"error: {where}{error.strerror or error}".splitlines()[0], file=sys.stderr)
         return 2
-    finally:  # with torch the end of the interpreter takes a second or more: Ctrl-C then ends it, without a traceback
-        atexit.register(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    finally:
+        atexit.unregister(_end_quietly)
+        atexit.register(_end_quietly)
+
+
+def _end_quietly() -> None:
+    """With torch the end of the interpreter takes a second or more: Ctrl-C then ends it without a traceback. Who
+    ignores Ctrl-C, as a job in the background of a script does, goes on ignoring it."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _print_any_name() -> None:

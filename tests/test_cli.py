@@ -124,11 +124,12 @@ def test_a_folder_that_cannot_be_written_is_told_before_the_work(
     assert "tiny.yaml" in (said := error_of(capsys)) and "cannot be written (" in said
 
 
-def test_ctrl_c_while_the_interpreter_ends_is_no_traceback():
-    code = ("import atexit, os, signal; from ssnm.cli import main\n"
+@pytest.mark.parametrize("handler, status", [("default_int_handler", -signal.SIGINT), ("SIG_IGN", 0)])
+def test_ctrl_c_while_the_interpreter_ends_is_no_traceback(handler, status):
+    code = (f"import atexit, os, signal; signal.signal(signal.SIGINT, signal.{handler}); from ssnm.cli import main\n"
             "atexit.register(lambda: os.kill(os.getpid(), signal.SIGINT)); main(['train', 'absent.yaml'])")  # fmt: skip
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == -signal.SIGINT and len(done.stderr.splitlines()) == 1
+    assert done.returncode == status and len(done.stderr.splitlines()) == 1
 
 
 def test_without_data_test_says_how_to_name_it(checkpoint, tmp_path, capsys):

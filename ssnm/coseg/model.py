@@ -107,7 +107,7 @@ class SecondOrderPooling(nn.Module):
             matrix = second_order_matrix(reduced.float(), self.centred, weights)
             if self.normalisation == "signed_sqrt":
                 matrix = signed_sqrt(matrix)
-            return self.expand(matrix.flatten(1))
+            return self.expand(matrix.flatten(1).to(self.expand.weight.dtype))
 
 
 class SemanticModulator(nn.Module):

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import ConfigError
 from ..metrics import ThresholdRule, binarize
 from .presence import EDGE as AGREEMENT_EDGE
 from .presence import logistic_regression, sigmoid
@@ -44,7 +45,12 @@ class QualityRule:
                    threshold=values.get("threshold", 0.5))  # fmt: skip
         if not np.isfinite([rule.expected, rule.agreement, rule.bias]).all():
             raise ValueError(f"finite weights were expected, got {values}")
-        ThresholdRule.parse(str(rule.threshold))
+        try:
+            kind = ThresholdRule.parse(str(rule.threshold)).kind
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        if kind == "best":
+            raise ValueError("a threshold for one map was expected, got best")
         return rule
 
 

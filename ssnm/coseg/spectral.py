@@ -25,7 +25,8 @@ SQUARINGS = 16  # the 2^16-th power: separates eigenvalues that differ by 1e-3 o
 
 
 def unit_descriptors(maps: Tensor) -> Tensor:
-    """One descriptor of unit length per position: (B, N, D, h, w) -> (B, N*h*w, D), order image, row, column.
+    """One descriptor of unit length per position: (B, N, D, h, w) -> (B, N*h*w, D), order image, row, column. Of such
+    rows the squared distance is d_ij = 2 - 2 x_i . x_j (Eq. 7).
 
     A row that is zero (shorter than 1e-12) stays zero and passes no gradient. At least float32.
     """

@@ -30,7 +30,7 @@ class CocoSegSource:
 
     Raises:
         MissingFileError: no such index, or no such folder of images.
-        DataError: the index cannot be used.
+        DataError: the index cannot be used, or names an image outside the folder.
     """
 
     def __init__(self, index_path: str | Path, images_root: str | Path, name: str = "coco") -> None:
@@ -41,6 +41,9 @@ class CocoSegSource:
             raise MissingFileError(f"{self._root}: no such folder; give the folder that holds the images of "
                                    f"{index_path}, such as train2017")
         self.categories: tuple[str, ...] = self._index.category_names
+        for image_name in self._index.file_names:
+            if ".." in image_name or Path(image_name).is_absolute():
+                inside(self._root, image_name)
         self.items: Sequence[Item] = _Items(self._index, self._root)
 
     def load(self, index: int, size: tuple[int, int]) -> Sample:
@@ -51,7 +54,7 @@ class CocoSegSource:
 
         Raises:
             MissingFileError: the image file is not in the folder.
-            DataError: it cannot be decoded, has another aspect than its annotations, or a name that leads elsewhere.
+            DataError: it cannot be decoded, or has another aspect than its annotations.
         """
         return self._load(index, size, lambda masks: masks)
 
@@ -105,4 +108,4 @@ class _Items(Sequence):
             return [self[i] for i in range(len(self))[position]]
         position = range(len(self))[position]
         name = self._index.file_names[position]
-        return Item(name=name, image=inside(self._root, name), categories=self._index.categories_of(position))
+        return Item(name=name, image=self._root / name, categories=self._index.categories_of(position))

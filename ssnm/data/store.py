@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from ..engine.runtime import StartedWhole, prepare_worker
+from ..engine.runtime import QuietWorkersLoader
 from ..errors import DataError, MissingFileError
 from ..files.atomic import write_atomically
 from ..files.progress import Progress
@@ -168,8 +168,8 @@ def write_store(
     arrays = images, masks = _open_arrays(root, index, "r+")
     total, rows, bad, grey = len(images), _first_rows(index), index["bad"], set(index["grey"])
     todo = [*map(int, bad), *range(index["done"], total)]
-    loader = StartedWhole(_Packed(source, size), batch_size=None, sampler=todo, num_workers=min(workers, len(todo)),
-                          collate_fn=_as_it_is, worker_init_fn=prepare_worker)  # fmt: skip
+    packed_images, needed = _Packed(source, size), min(workers, len(todo))
+    loader = QuietWorkersLoader(packed_images, None, sampler=todo, num_workers=needed, collate_fn=_as_it_is)
     for count, (i, (image, packed, is_grey, problem)) in enumerate(zip(todo, _guarded(loader)), 1):
         bad.pop(str(i), None)
         if problem:

@@ -53,8 +53,12 @@ def pick_device(name: str | None = None) -> torch.device:
     return device
 
 
-class StartedWhole(DataLoader):
-    """A loader with :func:`prepare_worker`; Ctrl-C while its workers start waits for that, and is the parent's."""
+class QuietWorkersLoader(DataLoader):
+    """A loader whose workers leave signals to their parent: :func:`prepare_worker`, and forked ones from their first
+    moment on, since they start with SIGINT and SIGTERM held back."""
+
+    def __init__(self, *args, **options) -> None:
+        super().__init__(*args, worker_init_fn=prepare_worker, **options)
 
     def __iter__(self) -> Iterator:
         if not hasattr(signal, "pthread_sigmask"):  # Windows
@@ -71,7 +75,7 @@ def step_loader(
 ) -> DataLoader:
     """Batches of a training, one list of indices of `batches` each; not more workers than there are cores. They wait
     in shared memory, of which Docker gives 64 MB, and in page-locked memory where they go to a CUDA device."""
-    return StartedWhole(
+    return QuietWorkersLoader(
         dataset,
         batch_sampler=batches,
         num_workers=min(workers, usable_cores()),
@@ -79,7 +83,6 @@ def step_loader(
         pin_memory=device.type == "cuda",
         persistent_workers=workers > 0,
         prefetch_factor=2 if workers else None,
-        worker_init_fn=prepare_worker,
         generator=torch.Generator().manual_seed(seed),  # else each start of a loader draws from the model's
     )
 

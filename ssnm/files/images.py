@@ -68,7 +68,7 @@ def open_image(path: str | Path, at_least: int = 0) -> Image.Image:
             file.load()
             return file
     except FileNotFoundError:
-        raise MissingFileError(f"{path}: no such image file") from None
+        raise MissingFileError(f"{path}: no such image file or folder; check the name") from None
     except PermissionError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); mend that or leave the file out") from None
     except Exception as error:  # decoders of damaged files raise whatever they stumble over

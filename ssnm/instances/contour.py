@@ -24,6 +24,7 @@ def contours(masks: np.ndarray, reach: int = REACH) -> np.ndarray:
     """
     if not masks.size:
         return np.zeros(masks.shape, dtype=bool)
+    masks = np.asarray(masks, dtype=bool)
     packed = np.zeros((-(-len(masks) // 8), *masks.shape[1:]), np.uint8)
     for bit in range(8):  # eight masks to a byte: passes over whole maps, many times faster than np.packbits(axis=0)
         packed[: len(masks[bit::8])] |= masks[bit::8].view(np.uint8) << bit

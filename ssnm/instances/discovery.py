@@ -148,7 +148,8 @@ def prior_maps(
     if isinstance(prior, str):
         if prior != BORDER:
             raise ConfigError(f"prior {prior!r} is not known; '{BORDER}', a function of the images, or maps are. "
-                              "ssnm.instances.folder_prior reads a folder of maps")
+                              "ssnm.instances.folder_prior reads a folder of maps; the command's coseg is, in Python, "
+                              "lambda images: ssnm.from_pretrained().segment(images).probabilities")  # fmt: skip
         network = network.to(device)
         features = trunk_features(network, group_images(views, fit.size, fit.resize)).cpu().numpy()
         return group_border_priors(features), PriorRecord(BORDER, False)

@@ -21,7 +21,7 @@ def scale_and_shift(maps: Tensor, scale: Tensor | None = None, shift: Tensor | N
         (B, N, D, H, W).
     """
     if scale is not None:
-        maps = maps * scale[:, None, :, None, None]  # (B, D) -> (B, 1, D, 1, 1)
+        maps = maps * scale[:, None, :, None, None].to(maps.dtype)  # (B, D) -> (B, 1, D, 1, 1)
     if shift is not None:
         per_channel = shift if shift.ndim == 5 else shift.unsqueeze(2)  # (B, N, D or 1, h, w)
         resized = resize_bilinear(fold_groups(per_channel), maps.shape[-2:])  # (B*N, D or 1, H, W)

@@ -331,6 +331,17 @@ def test_second_moments_beyond_float16_reach_gamma_under_autocast():
         assert pooling(features).isfinite().all()
 
 
+def test_modulated_maps_keep_the_type_of_autocast_and_a_whole_network_in_bfloat16_runs(tiny_model):
+    model, seen = tiny_model(), []
+    model.head.register_forward_pre_hook(lambda head, inputs: seen.extend(m.dtype for m in inputs[0]))
+    images = torch.rand(1, 2, 3, 64, 64)
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        model(images)
+    assert set(seen) == {torch.bfloat16}
+    with torch.no_grad():
+        assert model.to(torch.bfloat16)(images.to(torch.bfloat16)).mask_logits.isfinite().all()
+
+
 def test_a_fresh_semantic_vector_is_one_where_the_group_says_nothing():
     """Without its bias of 1 training would start from a network whose maps are all multiplied by about 0."""
     torch.manual_seed(0)

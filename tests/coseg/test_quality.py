@@ -117,7 +117,8 @@ def test_a_test_records_the_figure_and_says_how_well_it_orders_the_masks(model, 
 def test_a_damaged_rule_is_an_error_that_names_the_file(checkpoint, tmp_path):
     source = load_model_file(checkpoint)
     rule = {"expected": 1.0, "agreement": 0.5, "bias": 0.0}
-    for wrong in ({"expected": 1.0}, {**rule, "agreement": float("nan")}, {**rule, "bias": "much"}):
+    damaged = ({"agreement": float("nan")}, {"bias": "much"}, {"threshold": "much"}, {"threshold": "best"})
+    for wrong in ({"expected": 1.0}, *({**rule, **part} for part in damaged)):
         path = tmp_path / "wrong.safetensors"
         export_model(path, replace(source, inference={**source.inference, "quality": wrong}))
         with pytest.raises(CheckpointError, match="wrong.safetensors: what inference needs"):

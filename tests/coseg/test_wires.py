@@ -347,6 +347,11 @@ def test_the_average_is_validated_where_there_is_one(start):
     assert plain.validated is plain.model
 
 
+def test_foreign_groups_are_validated_by_the_rule_of_the_loss(start):
+    rules = [start(**{"loss.weighting": weighting}).validator.rule for weighting in ("paper", "none")]
+    assert rules == ["mean+std", 0.5]
+
+
 def test_the_same_seed_starts_from_the_same_weights(start):
     again = start(**{"train.log_every": 9})
     assert torch.equal(start().model.head.refine.weight, again.model.head.refine.weight)

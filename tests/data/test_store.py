@@ -264,6 +264,7 @@ def test_a_worker_that_dies_is_told(tmp_path, source):
         write_store(source, tmp_path / "store", SIZE, workers=1)
 
 
+@pytest.mark.skipif(torch.multiprocessing.get_start_method() != "fork", reason="workers are not forked here")
 def test_ctrl_c_while_a_worker_starts_does_not_kill_it(tmp_path, source, monkeypatch):
     begin = torch.utils.data._utils.worker._worker_loop
 

@@ -260,6 +260,9 @@ def test_weights_are_how_often_a_sample_comes():
     sampler = StepSampler(Pool(tracks, [2.0, 1.0, 1.0, 0.5]), 1, [(32, 32)], 0, 0, 4 * 200)
     counts = np.bincount([d.track for step in sampler for d in step], minlength=4)
     assert counts[0] > 1.6 * counts[1] and 0.3 * counts[1] < counts[3] < 0.7 * counts[1]
+    sampler = StepSampler(Pool(tracks, [2.0, 1.0, 0.5, 0.5]), 1, [(32, 32)], 0, 0, 4 * 200)
+    counts = np.bincount([d.track for step in sampler for d in step], minlength=4)
+    assert counts[:2].tolist() == [400, 200] and 60 < counts[2] < 140 and counts[2] + counts[3] == 200
 
 
 @pytest.mark.parametrize("batch, world, words", [(3, 2, "shared equally"), (100, 1, "fewer than")])

@@ -111,7 +111,8 @@ def _graph(module: nn.Module, example: tuple, inputs: list[str], outputs: list[s
     not) are those of :data:`EXAMPLE` for every image."""
     buffer = io.BytesIO()
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # tracing is meant
+        for said in (torch.jit.TracerWarning, DeprecationWarning):  # tracing is meant
+            warnings.simplefilter("ignore", said)
         torch.onnx.export(module, example, buffer, input_names=inputs, output_names=outputs, dynamic_axes=axes,
                           opset_version=OPSET, dynamo=False)  # fmt: skip
     return buffer.getvalue()
