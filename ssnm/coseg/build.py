@@ -239,8 +239,13 @@ def synchronise_batch_norm(model: nn.Module) -> nn.Module:
 def group_forward(model: nn.Module, exchange: int = 0) -> Callable[[GroupBatch], Any]:
     """What the loop calls: the model on a batch's images, and on which of them are grey where it asks for that;
     exchange: images of each group that are also segmented with another group's gamma."""
-    if exchange:
-        return lambda batch: model(batch.images, exchange)
-    if getattr(getattr(model, "module", model), "takes_grey", False):  # `module`: inside DistributedDataParallel
+    if isinstance(getattr(model, "module", model), SSNM):  # `module`: inside DistributedDataParallel
+        return lambda batch: model(batch.images, exchange, _steering(batch))
+    if getattr(getattr(model, "module", model), "takes_grey", False):
         return lambda batch: model(batch.images, batch.grey)
     return lambda batch: model(batch.images)
+
+
+def _steering(batch: GroupBatch) -> dict[int, tuple[int, torch.Tensor]]:
+    """Of each group that has a reference: {group: (place of the image, its mask (H, W))}."""
+    return {b: (place, batch.masks[b, place]) for b, place in enumerate(batch.references) if place is not None}

@@ -274,6 +274,11 @@ def _check_combinations(config: Config) -> None:
             "model.name=ssnm_release takes groups of 5 images of size 224: set data.group_size=5 and data.size=224, "
             f"got {config.data.group_size} and {config.data.size}"
         )
+    model = config.model
+    modulated = isinstance(model, ModelConfig) and (model.spatial.enabled or model.semantic.enabled)
+    if config.data.mix.reference and not modulated:
+        raise ConfigError("data.mix.reference steers the modulators of model.name=ssnm, and there is none; set it to "
+                          "0, or enable model.spatial or model.semantic")  # fmt: skip
     if getattr(config.loss, "exchange", 0) and config.train.batch_groups // config.train.accumulate < 2:
         raise ConfigError("loss.exchange swaps gamma between the groups of a batch: train.batch_groups / "
                           "train.accumulate must be 2 or more")  # fmt: skip

@@ -28,7 +28,8 @@ NO_AUGMENTATION = Augmentation(flip=0.0)
 
 @dataclass(frozen=True)
 class Group:
-    """One group before batching; shapes as in GroupBatch without B. bad: images that were replaced."""
+    """One group before batching; shapes as in GroupBatch without B. bad: images that were replaced; reference: the
+    place of the image that steers the others."""
 
     images: Tensor
     masks: Tensor
@@ -44,6 +45,7 @@ class Group:
     taught: Tensor | None = None
     contents: tuple[Contents, ...] = ()
     shared: tuple[str, ...] = ()
+    reference: int | None = None
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,7 @@ class GroupDataset(Dataset[Group]):
             **self._teacher([sample for sample, _ in made]),
             contents=contents,
             shared=tuple(shared),
+            reference=draw.reference if draw.reference is not None and masks[draw.reference].any() else None,
         )
 
     def _known(self, draw: GroupDraw, labels: Tensor) -> Tensor:
@@ -189,6 +192,7 @@ def collate_groups(groups: list[Group], exchange: bool = False) -> GroupBatch:
         grey=torch.stack([g.grey for g in groups]),
         names=tuple(g.names for g in groups),
         bad=tuple(bad for g in groups for bad in g.bad),
+        references=tuple(g.reference for g in groups),
         **{name: _stack([getattr(g, name) for g in groups]) for name in ("known", "image_labels", "image_known")},
         **_collate_teacher(groups),
         **(_exchanged(groups) if exchange else {}),

@@ -20,6 +20,7 @@ class GroupMix:
     foreign: probability that an ordinary group holds one or two images without its category, whose truth is empty.
     alike: probability that the other category of a pasted pair or of a foreign image is one of the same kind, a cat
         beside a dog (ssnm.data.kinship), where there is one; else any.
+    reference: share of the groups that are steered by one of their images, whose mask is given (ssnm.coseg.reference).
     ramp: over so many steps the shares of contrast pairs and of groups with foreign images grow from 0 to the values
         above: a network that has not learned to segment has nothing to choose with.
     """
@@ -30,12 +31,13 @@ class GroupMix:
     shared: int = 2
     foreign: float = 0.0
     alike: float = 0.0
+    reference: float = 0.0
     ramp: int = 0
 
     def __post_init__(self) -> None:
         require(values("data.mix", self, "shared"), *POSITIVE)
         require(values("data.mix", self, "ramp"), *NOT_NEGATIVE)
-        require(values("data.mix", self, "real", "pasted", "distractor", "foreign", "alike"), *SHARE)
+        require(values("data.mix", self, "real", "pasted", "distractor", "foreign", "alike", "reference"), *SHARE)
         if self.real + self.pasted > 1:
             raise ConfigError(f"data.mix.real + data.mix.pasted must not exceed 1, got {self.real + self.pasted:g}")
 

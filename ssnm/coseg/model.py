@@ -11,7 +11,7 @@ What the paper leaves open is listed in docs/deviations.md.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Sequence
+from typing import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from ..nn.modulation import scale_and_shift
 from ..nn.resize import resize_area, resize_bilinear
 from .orientation import orient
 from .records import Modulation, SSNMOutput
+from .reference import steered
 from .second_order import second_order_matrix, signed_sqrt
 from .spectral import clustering_energy, leading_eigenvector, unit_descriptors
 
@@ -225,16 +226,22 @@ class SSNM(nn.Module):
         self.level_norm = None if level_norm == "none" else nn.ModuleList(nn.GroupNorm(1, dim) for _ in channels)
         self.head = SegmentationHead(dim, len(channels), head_activation, head_extra_convolution)
 
-    def forward(self, images: Tensor, exchange: int = 0) -> SSNMOutput:
+    def forward(
+        self, images: Tensor, exchange: int = 0, references: Mapping[int, tuple[int, Tensor]] | None = None
+    ) -> SSNMOutput:
         """images (B, N, 3, H, W) RGB in [0, 1], any N >= 1 -> mask logits (B, N, H, W) and the modulation.
 
         exchange: so many images of each group are also segmented with the gamma of the next group (see
         :func:`ssnm.coseg.losses.exchange_loss`); needs two groups or more and a semantic modulator.
+        references: {group: (place of an image, its mask (H, W))}: such a group is steered by the object of that image
+        (see :mod:`ssnm.coseg.reference`).
         """
         groups, group_size, size = images.shape[0], images.shape[1], images.shape[-2:]
         cfms = self.backbone(fold_groups(images))
         codes = self.encode(cfms)
         modulation = self.modulate(codes, group_size)
+        if references:
+            modulation = steered(self, cfms, codes, modulation, group_size, references)
         alone = None
         if self.semantic is not None and not self.semantic.centred:
             alone = unfold_groups(self.semantic(codes.indicators[:, None])[1], group_size)  # (B, N, L)

@@ -22,7 +22,8 @@ class GroupBatch:
 
     images (B, N, 3, H, W) float in [0,1]; masks (B, N, H, W) float, 0 or 1; labels (B, L) float multi-hot;
     valid (B, N, H, W) bool: False where the ground truth is void; grey (B, N) bool; names: file names;
-    bad: images that were to be in it and were replaced.
+    bad: images that were to be in it and were replaced; references: of each group the place of the image whose mask
+    steers the others, or None.
 
     Not in every batch: image_labels (B, N, L) float multi-hot, what each image shows by itself, and image_known of the
     same shape, bool; known (B, L) bool: False where nobody knows whether the group shares the category; teacher
@@ -41,6 +42,7 @@ class GroupBatch:
     grey: "Tensor"
     names: tuple[tuple[str, ...], ...] = ()
     bad: tuple[BadImage, ...] = ()
+    references: tuple["int | None", ...] = ()
     known: "Tensor | None" = None
     image_labels: "Tensor | None" = None
     image_known: "Tensor | None" = None
@@ -62,7 +64,7 @@ class GroupBatch:
         return self._each(lambda tensor: tensor.pin_memory())
 
     def _each(self, change: "Callable[[Tensor], Tensor]") -> "GroupBatch":
-        tensors = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("names", "bad")}
+        tensors = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("names", "bad", "references")}
         return replace(self, **{name: change(t) for name, t in tensors.items() if t is not None})
 
     @property

@@ -8,8 +8,8 @@ background. R references, N images, D d channels, h w size of the coarsest maps,
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,10 +19,13 @@ from ..errors import DataError
 from ..files.given import given_image
 from ..files.listing import shorten
 from ..metrics.ranking import cell_shares
-from .model import SSNM, ImageCodes
+from ..nn.resize import resize_area
 from .presence import agreement
 from .records import Modulation
 from .spectral import unit_descriptors
+
+if TYPE_CHECKING:
+    from .model import SSNM, ImageCodes
 
 
 @dataclass(frozen=True)
@@ -86,11 +89,14 @@ def as_mask(mask: Any, name: str) -> np.ndarray:
 
 
 def encode_reference(
-    model: SSNM, cfms: Sequence[Tensor], codes: ImageCodes, place: int, mask: np.ndarray
+    model: SSNM, cfms: Sequence[Tensor], codes: ImageCodes, place: int, mask: np.ndarray | Tensor
 ) -> ReferenceCodes:
-    """The codes of the image at `place` of a chunk, seen through its mask (H, W) bool."""
+    """The codes of the image at `place` of a chunk, seen through its mask (H, W), bool, or 0 and 1 on the device."""
     coarsest = cfms[-1][place : place + 1]  # (1, d, h, w)
-    shares = torch.from_numpy(cell_shares(mask, tuple(coarsest.shape[-2:]))).to(coarsest)[None]  # (1, h, w)
+    if isinstance(mask, Tensor):
+        shares = resize_area(mask[None], coarsest.shape[-2:]).to(coarsest)  # (1, h, w)
+    else:
+        shares = torch.from_numpy(cell_shares(mask, tuple(coarsest.shape[-2:]))).to(coarsest)[None]
     indicators = None
     if model.semantic is not None:
         indicators = model.semantic.image_pooling(coarsest.flatten(2).transpose(1, 2), shares.flatten(1))
@@ -103,8 +109,32 @@ def modulate_by_reference(model: SSNM, codes: ImageCodes, reference: ReferenceCo
     if model.semantic is not None:
         gamma, logits = model.semantic(reference.indicators[None])
     if model.spatial is not None:
-        mask = side_of_object(codes.phi, reference, model.spatial.scale)
+        with torch.no_grad():  # as the eigenvector's
+            mask = side_of_object(codes.phi, reference, model.spatial.scale)
     return Modulation(spatial_mask=mask, semantic_vector=gamma, category_logits=logits)
+
+
+def steered(
+    model: SSNM, cfms: Sequence[Tensor], codes: ImageCodes, modulation: Modulation, group_size: int,
+    references: Mapping[int, tuple[int, Tensor]],
+) -> Modulation:
+    """The modulation of B groups, of which `references` {group: (place, mask (H, W))} are steered by one image."""
+    for group, (place, mask) in references.items():
+        of_group = slice(group * group_size, (group + 1) * group_size)
+        phi, indicators = (None if c is None else c[of_group] for c in (codes.phi, codes.indicators))
+        reference = encode_reference(model, cfms, codes, of_group.start + place, mask)
+        own = modulate_by_reference(model, replace(codes, phi=phi, indicators=indicators), reference)
+        put = lambda name: _put(getattr(modulation, name), getattr(own, name), group)  # noqa: E731, B023
+        modulation = replace(modulation, **{name: put(name) for name in _STEERED})
+    return modulation
+
+
+_STEERED = ("spatial_mask", "semantic_vector", "category_logits")
+
+
+def _put(values: Tensor | None, own: Tensor | None, group: int) -> Tensor | None:
+    """values (B, ...) with own (1, ...) at the place of one group."""
+    return None if values is None else torch.cat([values[:group], own.to(values.dtype), values[group + 1 :]])
 
 
 def side_of_object(phi: Tensor, reference: ReferenceCodes, scale: str) -> Tensor:

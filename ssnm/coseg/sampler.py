@@ -42,10 +42,12 @@ class Slot:
 
 @dataclass(frozen=True)
 class GroupDraw:
-    """One group to be made: the category that all its images but the foreign ones share, and its images."""
+    """One group to be made: the category that all its images but the foreign ones share, its images, and the place of
+    the one that steers the others, or None."""
 
     category: str
     slots: tuple[Slot, ...]
+    reference: int | None = None
 
 
 class GroupDrawer:
@@ -113,7 +115,12 @@ class GroupDrawer:
                 if pair:
                     rng.random()  # a number per ordinary group: without a mix the draws are those of version 0.1
                     draws.append(self._single(rng, draws, mix))
-        return draws
+        return [self._with_reference(rng, draw) for draw in draws] if mix.reference else draws
+
+    def _with_reference(self, rng: np.random.Generator, draw: GroupDraw) -> GroupDraw:
+        """With probability mix.reference the group with one of its images, no foreign one, as its reference."""
+        place = rng.choice([k for k, slot in enumerate(draw.slots) if not slot.foreign])
+        return replace(draw, reference=int(place)) if rng.random() < self.mix.reference else draw
 
     def _single(self, rng: np.random.Generator, draws: Sequence[GroupDraw], mix: GroupMix) -> GroupDraw:
         group = self._ordinary(rng, draws)

@@ -7,10 +7,13 @@ from PIL import Image
 
 import ssnm
 from ssnm.cli import main
+from ssnm.config.loading import read_yaml
+from ssnm.coseg import build
+from ssnm.coseg.config import config_from_dict
 from ssnm.coseg.predict import Predictor
 from ssnm.coseg.presence import PresenceRule
 from ssnm.coseg.quality import QualityRule
-from ssnm.coseg.reference import ReferenceCodes, encode_reference, side_of_object
+from ssnm.coseg.reference import ReferenceCodes, encode_reference, modulate_by_reference, side_of_object
 from ssnm.data.procedural import ProceduralSource
 from ssnm.errors import ConfigError, DataError, MissingFileError
 from ssnm.metrics.ranking import cell_shares
@@ -159,3 +162,47 @@ def test_a_reference_s_image_that_cannot_be_read_is_an_error_where_others_are_le
         segmenter.segment(images, on_bad=bad.append, reference={0: mask_of(pictures[0])})
     shifted = segmenter.segment(images, on_bad=bad.append, reference={2: mask_of(pictures[1])})
     np.testing.assert_array_equal(shifted.masks[1], mask_of(pictures[1]))  # places after what was left out
+
+
+def test_training_steers_a_group_as_segmenting_with_a_reference_does(tiny_model):
+    """The group that has a reference gets the modulation of the inference path, with a gradient through gamma to the
+    backbone's maps; the other group keeps its own."""
+    model = tiny_model()
+    images = torch.rand(2, 3, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(4))
+    mask = torch.zeros(SIZE, SIZE)
+    mask[:20, 5:30] = 1
+    steered, plain = model(images, references={1: (2, mask)}), model(images)
+    torch.testing.assert_close(steered.mask_logits[0], plain.mask_logits[0])
+    assert (steered.mask_logits[1] - plain.mask_logits[1]).abs().max() > 1e-5
+    with torch.no_grad():
+        cfms = model.backbone(images[1])
+        codes = model.encode(cfms)
+        expected = modulate_by_reference(model, codes, encode_reference(model, cfms, codes, 2, mask.numpy() > 0))
+    for name in ("spatial_mask", "semantic_vector", "category_logits"):
+        torch.testing.assert_close(getattr(steered.modulation, name)[1:], getattr(expected, name), atol=1e-5, rtol=1e-4)
+    steered.modulation.semantic_vector[1].sum().backward()
+    assert all(p.grad is not None for p in model.semantic.image_pooling.parameters())
+
+
+def test_the_share_of_groups_with_a_reference_reaches_the_network(tiny_config):
+    config = config_from_dict(read_yaml(tiny_config, ["data.mix.reference=1.0"]))
+    batch = next(iter(build.build_loader(config, build.build_pools(config.data)[0], 0))).to("cpu")
+    assert None not in batch.references
+    seen = {}
+
+    class Watching(build.SSNM):
+        def forward(self, images, exchange=0, references=None):
+            seen.update(references)
+
+    network = Watching.__new__(Watching)
+    torch.nn.Module.__init__(network)
+    build.group_forward(network)(batch)
+    for group, (place, mask) in seen.items():
+        assert place == batch.references[group] and torch.equal(mask, batch.masks[group, place]) and mask.any()
+    assert len(seen) == len(batch.images)
+
+
+def test_a_share_of_references_that_nothing_would_use_is_refused():
+    for model in ({"spatial": {"enabled": False}, "semantic": {"enabled": False}}, {"name": "ssnm_release"}):
+        with pytest.raises(ConfigError, match="data.mix.reference steers the modulators"):
+            config_from_dict({"model": model, "data": {"mix": {"reference": 0.2}}})

@@ -366,3 +366,12 @@ def test_pairs_are_drawn_by_the_power_of_their_number_of_images():
         drawn = draws(pool, 800, group_size=3, balance=balance, real=1.0)
         share[balance] = sum(d.category in "ab" for d in drawn) / len(drawn)
     assert share["uniform"] == pytest.approx(0.5, abs=0.08) and share["size"] == pytest.approx(0.9, abs=0.05)
+
+
+def test_references_come_as_often_as_asked_are_never_foreign_and_change_no_other_draw(pool):
+    batch = draws(pool, 400, foreign=0.5, reference=0.3)
+    steered = [draw for draw in batch if draw.reference is not None]
+    assert len(steered) / 400 == pytest.approx(0.3, abs=0.06)
+    assert not any(draw.slots[draw.reference].foreign for draw in steered)
+    assert len({draw.reference for draw in steered}) == 4
+    assert all(draw.reference is None for draw in draws(pool, 50))
