@@ -29,14 +29,19 @@ def find_model(path: str | Path | None = None) -> Path:
     """The file of a shipped model's name, or a path here or under SSNM_DATA.
 
     Raises:
-        MissingFileError: a shipped model that this installation lacks. CheckpointError: no path.
+        MissingFileError: nothing there, or a shipped model that this installation lacks. CheckpointError: no path.
     """
     if not isinstance(path, (str, os.PathLike, type(None))):
         raise CheckpointError(f"a path of a model file or the name of a shipped one was expected, got {str(path)[:60]}")
     shipped = SHIPPED.get("default" if path is None else str(path))
     if shipped is not None and not shipped.is_file():
         raise MissingFileError(f"{shipped}: the shipped model is missing from this installation; give a checkpoint")
-    return shipped or find(path)
+    file = shipped or find(path)
+    if not file.exists():
+        raise MissingFileError(f"{path}: no such model; give a checkpoint (.pt) or an exported model (.safetensors, or "
+                               "a folder of ONNX graphs), here or under SSNM_DATA, or the name of a shipped one: "
+                               f"{', '.join(SHIPPED)}")  # fmt: skip
+    return file
 
 
 def from_pretrained(

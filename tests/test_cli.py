@@ -76,7 +76,8 @@ def test_an_unknown_key_is_one_line_that_names_the_nearest(tiny_config, tmp_path
     [
         (["train", "absent.yaml"], "absent.yaml"),
         (["segment", "absent.jpg", "--out", "out", "--checkpoint", "{checkpoint}"], "absent.jpg"),
-        (["segment", "{photos}", "--out", "out", "--checkpoint", "absent.pt"], "absent.pt"),
+        (["segment", "{photos}", "--out", "out", "--checkpoint", "absent.pt"], "absent.pt: no such model; give"),
+        (["export", "absent", "model.safetensors"], "or the name of a shipped one: default, video"),
         (["segment", "{photos}", "--out", "out", "--checkpoint", "{checkpoint}", "--threshold", "7"], "7"),
         (["segment", "{photos}", "--out", "{config}", "--checkpoint", "{checkpoint}"], "tiny.yaml"),
         (["test", "{checkpoint}", "--dataset", "msrc", "--data", "{photos}", "--out", "out"], "image/"),
