@@ -1,4 +1,4 @@
-"""Names: natural order of files, and category names that mean the same thing."""
+"""Names: natural order of files, category names that mean the same thing, and how names and counts are said."""
 
 import hashlib
 import re
@@ -54,3 +54,12 @@ def printable(text: str) -> str:
     'a\\\\nb'
     """
     return "".join(c if unicodedata.category(c) != "Cc" else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """A number with its noun, `many` (that of one with an s) unless it is 1.
+
+    >>> counted(1, "class", "classes"), counted(2, "image")
+    ('1 class', '2 images')
+    """
+    return f"{number} {one if number == 1 else many or one + 's'}"

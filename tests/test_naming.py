@@ -2,7 +2,7 @@
 
 import pytest
 
-from ssnm.naming import SYNONYMS, canonical_category, natural_key, printable
+from ssnm.naming import SYNONYMS, canonical_category, counted, natural_key, printable
 
 
 @pytest.mark.parametrize(
@@ -42,3 +42,8 @@ def test_leading_zeros_do_not_make_the_order_depend_on_the_input():
 
 def test_control_characters_are_printed_as_escapes_and_letters_as_they_are():
     assert printable("a\nb\x1b[31m é") == "a\\nb\\x1b[31m é"
+
+
+@pytest.mark.parametrize("number, said", [(0, "0 classes"), (1, "1 class"), (2, "2 classes")])
+def test_one_thing_is_said_in_the_singular(number, said):
+    assert counted(number, "class", "classes") == said

@@ -15,6 +15,7 @@ from ..errors import ConfigError
 from ..files.places import find
 from ..files.progress import progress_bar
 from ..methods import load_config
+from ..naming import counted
 
 _SHOWN = 10
 
@@ -51,8 +52,8 @@ def run(args: argparse.Namespace) -> int:
     for number, (section, root) in enumerate(zip(config.data.sources, stores)):
         source = build_file_source(section, config.data)
         done = write_store(source, root, (size, size), args.workers or config.data.workers, progress_bar(str(root)))
-        print(f"{root}: {done.images} images of {size}x{size}, {done.num_bytes / 1e6:.1f} MB; {done.written} written, "
-              f"{done.images - done.written} were there already")  # fmt: skip
+        print(f"{root}: {counted(done.images, 'image')} of {size}x{size}, {done.num_bytes / 1e6:.1f} MB; "
+              f"{done.written} written, {done.images - done.written} there already")  # fmt: skip
         _warn(done.bad)
         print(f"train from it with: --set data.sources.{number}.store={root.resolve()} data.size={size}")
     return 0
@@ -81,5 +82,5 @@ def _warn(bad: dict[str, str]) -> None:
     for problem in list(bad.values())[:_SHOWN]:
         print(f"warning: {problem}", file=sys.stderr)
     if bad:
-        print(f"warning: {len(bad)} images cannot be read; training replaces them, see data.max_bad_images; mend them "
-              "and run this again", file=sys.stderr)  # fmt: skip
+        print(f"warning: {counted(len(bad), 'image')} unreadable, to be replaced in training (see "
+              "data.max_bad_images); mend and run this again", file=sys.stderr)  # fmt: skip

@@ -15,6 +15,7 @@ from ..errors import CheckpointError
 from ..files.atomic import require_writable
 from ..files.places import find
 from ..methods import load_config
+from ..naming import counted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,7 +59,8 @@ def run(args: argparse.Namespace) -> int:
     model, _ = model_from_file(source, where)
     require_writable(args.out.parent)
     best, compared = choose(model, config, args.sizes, args.groups, pick_device(args.device))
-    print(f"{args.groups} held-out groups, J over images in percent\n size  slope  offset  release rule  at 0.5")
+    print(f"{counted(args.groups, 'held-out group')}, J over images in percent\n"
+          " size  slope  offset  release rule  at 0.5")
     for c in compared:
         mark = "  <- chosen" if c == best else ""
         print(f"{c.size:5d}  {c.slope:5.1f}  {c.offset:6.1f}  {c.J:12.1f}  {c.J_half:6.1f}{mark}")

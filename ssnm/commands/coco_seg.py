@@ -12,6 +12,7 @@ from ..data.coco_seg import AREA_SCALES, build_index, verify
 from ..errors import ConfigError
 from ..files.places import find
 from ..files.progress import progress_bar
+from ..naming import counted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -88,6 +89,7 @@ def _build(args: argparse.Namespace) -> CocoSegIndex:
 def _summary(index: CocoSegIndex, path: Path) -> str:
     megabytes = path.stat().st_size / 1e6
     return (
-        f"{path}: {len(index.category_ids)} categories, {index.num_pairs} (category, image) pairs, "
-        f"{index.num_images} images, {megabytes:.1f} MB"
+        f"{path}: {counted(len(index.category_ids), 'category', 'categories')}, "
+        f"{counted(index.num_pairs, '(category, image) pair')}, {counted(index.num_images, 'image')}, "
+        f"{megabytes:.1f} MB"
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 from ..errors import ConfigError, MissingFileError
 from ..files.places import find
 from ..files.progress import progress_bar
+from ..naming import counted
 from . import cache, coco_seg, instance_sets
 
 COCO_SEG = "coco_seg"
@@ -75,7 +76,7 @@ def _prepare(args: argparse.Namespace) -> int:
     )
     for category, count in done.counts.items():
         print(f"{category:<14} {count:>5}")
-    print(f"{args.name}: {done.written} pairs written, {done.kept} were there already, in {done.root}")
+    print(f"{args.name}: {counted(done.written, 'pair')} written, {done.kept} there already, in {done.root}")
     for warning in done.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     print(f"check them with: ssnm datasets check {args.name} --data {done.root}")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from ..errors import ConfigError, DataError, MissingFileError
 from ..files.places import find
 from ..methods import part
+from ..naming import counted
 from ..pretrained import find_model
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def _write_onnx(args: argparse.Namespace, source: ModelFile, path: Path) -> int:
     model, inference = part("ssnm", "files").model_from_file(source, str(path))
     if args.int8:
         groups = find_groups(args.calibration)
-        print(f"calibrating on {sum(map(len, groups))} images in {len(groups)} groups")
+        print(f"calibrating on {counted(sum(map(len, groups)), 'image')} in {counted(len(groups), 'group')}")
         facts = part("ssnm", "onnx.quantise").export_int8(model, inference, args.out, source.card, groups)
     else:
         facts = part("ssnm", "onnx.export").export_onnx(model, inference, args.out, source.card)

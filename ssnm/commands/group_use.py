@@ -15,6 +15,7 @@ from pathlib import Path
 from ..files.atomic import image_bytes, write_atomically
 from ..files.places import find
 from ..metrics.tables import percent
+from ..naming import counted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     print(result.use.describe())
     area = measure_spatial_auc(segmenter.predictor, test_set, args.group_size)
     if not math.isnan(area):
-        print(f"AUC of the spatial masks, first {args.group_size} images of each class: {area:.3f}")
+        print(f"AUC of the spatial masks, first {counted(args.group_size, 'image')} of each class: {area:.3f}")
     record |= {"spatial_auc": None if math.isnan(area) else area, **result.use.to_dict()}
     if args.alone:
         alone = score_alone(segmenter.predictor, test_set)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ..errors import ConfigError
 from ..files.places import find
+from ..naming import counted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
         counts = coco_groups(root, args.out, rule, lambda line: print(f"warning: {line}", file=sys.stderr))
         use = f"--dataset coco_instances --data {root} --groups {args.out}"
     for name, (images, objects) in counts.items():
-        print(f"{name:<16} {images:>5} images {objects:>6} objects")
-    print(f"{len(counts)} groups by the rule: {rule.describe()}")
+        print(f"{name:<16} {counted(images, 'image'):>12} {counted(objects, 'object'):>14}")
+    print(f"{counted(len(counts), 'group')} by the rule: {rule.describe()}")
     print(f"test on them with: {use}")
     return 0

@@ -22,7 +22,7 @@ from ..files.images import load_reduced
 from ..files.listing import all_problems, left_out
 from ..files.places import find
 from ..files.progress import progress_bar
-from ..naming import printable
+from ..naming import counted, printable
 from .segment import expand
 
 TRUST = {"yes": True, "no": False}
@@ -79,11 +79,11 @@ def run(args: argparse.Namespace) -> int:
     )
     result.save(args.out)
     for name, scores in zip(result.names, result.scores) if len(images) <= 50 else ():
-        print(f"  {printable(name)}: {_count(len(scores), 'instance')}")
+        print(f"  {printable(name)}: {counted(len(scores), 'instance')}")
     for note in result.card["notes"]:
         print(f"note: {note}", file=sys.stderr)
     total = sum(map(len, result.scores))
-    print(f"{_count(total, 'instance')} in {_count(len(images), 'image')}; {result.prior}")
+    print(f"{counted(total, 'instance')} in {counted(len(images), 'image')}; {result.prior}")
     print(f"overlays, masks and instances.json: {args.out}")
     return 0
 
@@ -151,7 +151,3 @@ class CosegPrior:
 
     def __call__(self, images: list[np.ndarray]) -> list[np.ndarray]:
         return list(self._model.segment(images).probabilities)
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" + ("" if number == 1 else "s")

@@ -21,6 +21,7 @@ from ..files.progress import progress_bar
 from ..metrics import FolderScores, ImageScore, binarize
 from ..metrics.maps import read_map
 from ..metrics.protocol import AVERAGE_NAMES
+from ..naming import counted
 from ..visualize.records import GroupRecord, ImageFiles, MapRecord, Report, RunRecord, ScoreRow
 from ..visualize.report import write_page
 from . import report_instances, report_video
@@ -230,5 +231,6 @@ def _notes(results: list[Results], keys: list[str]) -> tuple[str, ...]:
     for r in results:
         notes += [] if r.scores is None else [f"{r.name}: {note}" for note in r.scores.notes()]
         if left := len(r.images) - len(keys):
-            notes.append(f"{left} images of {r.name} are not in the other run and are left out; the scores count them")
+            notes.append(f"left out, since not in the other run: {counted(left, 'image')} of {r.name}; the scores "
+                         "hold them")
     return tuple(notes)

@@ -15,7 +15,7 @@ from ..files.listing import left_out, list_images, shorten
 from ..files.masks import read_binary
 from ..files.places import find
 from ..files.progress import progress_bar
-from ..naming import printable
+from ..naming import counted, printable
 from ..pretrained import RUNTIMES
 
 if TYPE_CHECKING:
@@ -77,13 +77,14 @@ def run(args: argparse.Namespace) -> int:
         print(f"left out: {printable(problem)}")
     images = result.names
     if others := result.others_in(args.out):
-        print(f"note: {args.out} also holds results of {_count(len(others))} of an earlier run: {shorten(others)}")
+        print(f"note: {args.out} also holds results of {counted(len(others), 'image')} of an earlier run: "
+              f"{shorten(others)}")
     if args.report:
         print(f"report: {_report(result, args.out)}")
     if result.categories:
         likely = [f"{name} ({share:.0%})" for name, share in result.categories[:3] if share >= LIKELY]
         names = ", ".join(likely) or "nothing"
-        print(f"shared by {_count(len(images))}, as far as the training categories go: {names}")
+        print(f"shared by {counted(len(images), 'image')}, as far as the training categories go: {names}")
     for i in range(len(images)) if len(images) <= 50 else ():
         print(f"  {printable(result.names[i])}: {_found(result, i)}")
     print(f"{' and '.join(filter(None, [', '.join(kinds[:-1]), kinds[-1]]))}: {args.out}")
@@ -154,7 +155,3 @@ def _threshold(text: str | None) -> float | str | None:
         return None if text is None else float(text)
     except ValueError:
         return text
-
-
-def _count(images: int) -> str:
-    return "1 image" if images == 1 else f"{images} images"

@@ -19,6 +19,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from ..coseg.segmentation import stems_of
 from ..data.labels import FORMATS, Label, LabelWriter
 from ..errors import UserError
+from ..naming import counted
 
 if TYPE_CHECKING:
     from ..coseg.segmentation import Segmentation
@@ -80,7 +81,7 @@ def write_labels(result: Segmentation | None, format: str, category: str, work: 
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as out:
         for file in sorted(p for p in (place / "labels").rglob("*") if p.is_file()):
             out.write(file, file.relative_to(place / "labels"))
-    return str(archive), f"{archive.name}: {len(result)} photographs, class {category}"
+    return str(archive), f"{archive.name}: {counted(len(result), 'photograph')}, class {category}"
 
 
 def build_page(segmenter: CoSegmenter, work: str) -> gr.Blocks:

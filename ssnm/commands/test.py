@@ -22,6 +22,7 @@ from ..files.places import find
 from ..metrics import FolderScores, ThresholdRule, compare_with_published, score_arrays, score_folder, spearman
 from ..metrics.published import TABLES
 from ..metrics.tables import percent, write_text
+from ..naming import counted
 from .score import add_protocol_arguments, protocol_from, write_results
 
 
@@ -110,7 +111,8 @@ def _report(job, args: argparse.Namespace, groups, predictor) -> None:
     for warning in job.test_set.warnings:
         print(f"note: {warning}")
     if not job.test_set.has_truth:
-        print(f"maps of {len(job.test_set.images)} images written to {args.out}; no ground truth, so no table")
+        print(f"maps of {counted(len(job.test_set.images), 'image')} written to {args.out}; no ground truth, so no "
+              "table")
         return
     scores = score_folder(args.out, job.root, protocol_from(args), classes=list(job.test_set.categories))
     print(scores.table())
@@ -146,7 +148,7 @@ def _quality(out: Path, scores: FolderScores) -> str:
         return ""
     over_all = spearman(*np.array([pair for rows in pairs.values() for pair in rows]).T)
     within = float(np.nanmean([spearman(*np.array(rows).T) for rows in pairs.values() if len(rows) > 1] or [np.nan]))
-    return (f"quality against J: Spearman {over_all:.3f} over {sum(map(len, pairs.values()))} images, "
+    return (f"quality against J: Spearman {over_all:.3f} over {counted(sum(map(len, pairs.values())), 'image')}, "
             f"{within:.3f} the mean within classes")
 
 

@@ -17,6 +17,7 @@ from ..facts import published_instance_results
 from ..files.atomic import require_writable
 from ..files.places import find
 from ..files.progress import terminal_bar
+from ..naming import counted
 from .instances import CosegPrior, add_method_arguments, trained_from
 
 DATASETS = ("instance_folder", "coco_instances", "procedural_instances")
@@ -67,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
                           device=str(pick_device(args.device)), record=record,
                           on_group=lambda name: (bar.set_description(name), bar.update()))  # fmt: skip
     if scores is None:
-        print(f"no true masks, so no scores; results of {len(groups)} groups: {args.out}")
+        print(f"no true masks, so no scores; results of {counted(len(groups), 'group')}: {args.out}")
         return 0
     print(scores.table())
     if args.against:

@@ -21,6 +21,7 @@ from ..files.places import find
 from ..files.progress import terminal_bar
 from ..metrics.sequences import TruthFolders
 from ..metrics.video import VideoScores, score_sequences
+from ..naming import counted
 from ..video.testsets import SPLITS, VIDEO_SETS, TestVideo, read_video_set
 from .score_video import report
 
@@ -66,7 +67,8 @@ def run(args: argparse.Namespace) -> int:
         frames += len(video.frames)
     speed = frames / seconds if seconds > 0 else None
     _write_record(args, root, videos, masks, segmenter.path, speed)
-    print(f"{len(videos)} videos, {frames} frames" + (f"; {speed:.1f} frames/s of the network alone" if speed else ""))
+    print(f"{counted(len(videos), 'video')}, {counted(frames, 'frame')}"
+          + (f"; {speed:.1f} frames/s of the network alone" if speed else ""))
     if args.zip:
         print(f"for the server: {_zip(videos, masks, args.out / f'{ANNOTATIONS}.zip')}")
     _score(args, videos, masks)

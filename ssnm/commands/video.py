@@ -16,6 +16,7 @@ from typing import Any
 from ..files.listing import plain_stem
 from ..files.places import find
 from ..files.progress import terminal_bar
+from ..naming import counted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,7 +56,8 @@ def run(args: argparse.Namespace) -> int:
     try:
         seconds = _frames(args.frames, total, propagation, results, progress, done)
     except KeyboardInterrupt:
-        print(f"interrupted after {len(done)} frames, which are written; the same command with --resume goes on",
+        print(f"interrupted after {counted(len(done), 'frame')}; what was done is written; the same command with "
+              "--resume goes on",
               file=sys.stderr)  # fmt: skip
         return 130
     check_all_started(prompts, len(done))
@@ -106,7 +108,7 @@ def _crc(path: Path) -> int:
 
 def _summary(frames: int, new: int, seconds: float) -> str:
     if new == 0:
-        return f"{frames} frames, all of them done before"
+        return f"{counted(frames, 'frame')}, done before"
     before = f" ({frames - new} done before)" if new < frames else ""
     speed = f"; {new / seconds:.1f} frames/s of the network alone" if seconds > 0 else ""
-    return f"{frames} frames{before}{speed}"
+    return f"{counted(frames, 'frame')}{before}{speed}"

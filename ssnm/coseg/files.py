@@ -11,6 +11,7 @@ from torch import nn
 from ..config.loading import build_section, config_to_dict
 from ..engine.checkpoint import ModelFile
 from ..errors import CheckpointError, UserError
+from ..naming import counted
 from ..nn.weights import load_weights
 from .build import build_model, mask_rule
 from .config import AnyModelConfig, Config, config_from_dict
@@ -107,6 +108,6 @@ def init_from(model: nn.Module, source: ModelFile, labels: tuple[str, ...], wher
         return f"started from {where}: all weights taken over"
     new = [c for c in labels if c not in theirs]
     return (
-        f"started from {where}: label list differs; {len(common)} categories carried over, "
-        f"{len(new)} rows of the classifier reset ({', '.join(new[:8])}{', ...' if len(new) > 8 else ''})"
+        f"started from {where}: label list differs; {counted(len(common), 'category', 'categories')} carried over, "
+        f"{counted(len(new), 'row')} of the classifier reset ({', '.join(new[:8])}{', ...' if len(new) > 8 else ''})"
     )

@@ -9,7 +9,7 @@ from typing import Collection, Sequence
 from ..data.bad_images import UnusableImage
 from ..data.records import Item, Sample, Source
 from ..errors import DataError, MissingFileError
-from ..naming import falls_into_share
+from ..naming import counted, falls_into_share
 
 
 @dataclass
@@ -105,9 +105,9 @@ class ImagePool:
         kept = sorted(set(self.ids) - set(out))
         if not out or not kept:
             raise DataError(
-                f"holding out {holdout:.0%} of {len(self.ids)} images leaves {len(kept)} for training and {len(out)} "
-                "for validation (images are chosen by a hash of their name); both must be at least 1: change "
-                "data.holdout or add images"
+                f"holding out {holdout:.0%} of {counted(len(self.ids), 'image')} leaves {len(kept)} for training and "
+                f"{len(out)} for validation (images are chosen by a hash of their name); both must be at least 1: "
+                "change data.holdout or add images"
             )
         return tuple(ImagePool(self.sources, self.labels, ids) for ids in (kept, out))
 

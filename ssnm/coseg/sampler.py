@@ -275,8 +275,8 @@ class StepSampler(Sampler[list[GroupDraw]]):
     ) -> None:
         if groups % (world * accumulate):
             raise ConfigError(
-                f"train.batch_groups={groups} cannot be shared equally by {world} processes x {accumulate} "
-                "micro-batches"
+                f"train.batch_groups={groups} must be a multiple of processes x train.accumulate = "
+                f"{world} x {accumulate}; change it"
             )
         mix, share = drawer.mix, groups // (world * accumulate)
         if (mix.real or mix.pasted) and share % 2:

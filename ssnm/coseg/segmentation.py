@@ -16,7 +16,7 @@ from ..files.lazy import LazyList
 from ..files.listing import list_images, same_name
 from ..files.parallel import in_threads
 from ..metrics import binarize, jaccard
-from ..naming import natural_key
+from ..naming import counted, natural_key
 from ..visualize.overlays import overlay, probability_image
 from ..visualize.panels import GroupPictures, group_panel
 from .photos import decoded, shown_picture
@@ -94,7 +94,7 @@ class Segmentation:
             spatial_masks=None if self.spatial_masks is None else [self.spatial_masks[i] for i in few],
             probabilities=[self.probabilities[i] for i in few],
             truths=known,
-            title=title or f"{len(self)} images as one group",
+            title=title or f"{counted(len(self), 'image')} as one group",
             scores=scores,
         )
         return group_panel([pictures], cell)

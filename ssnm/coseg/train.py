@@ -14,6 +14,7 @@ from ..engine.checkpoint import load_model_file, load_training
 from ..engine.distributed import Processes
 from ..engine.loop import TrainState
 from ..errors import ConfigError, MissingFileError
+from ..naming import counted
 from ..nn.backbones import count_parameters
 from . import build
 from .config import Config, ModelConfig, config_from_dict
@@ -130,9 +131,10 @@ def dry_run(
         *start,
         *_describe(config, training, held_out),
         f"model: {count_parameters(model):,} trainable parameters, backbone {config.model.backbone.name}",
-        f"training: {config.train.steps} steps of {config.train.batch_groups} x {config.data.group_size} images "
-        f"on {device}",
-        f"validation: {len(validator.ordinary)} held-out groups, {len(validator.contrasts)} two-category images",
+        f"training: {counted(config.train.steps, 'step')} of {config.train.batch_groups} x "
+        f"{counted(config.data.group_size, 'image')} on {device}",
+        f"validation: {counted(len(validator.ordinary), 'held-out group')}, "
+        f"{counted(len(validator.contrasts), 'two-category image')}",
         *runs.dry_run_lines(out, resume),
     ]
 
@@ -154,16 +156,17 @@ def _exchange(config: Config) -> int:
 def _check_labels(theirs: list[str], labels: tuple[str, ...], path: Path) -> None:
     if tuple(theirs) != tuple(labels):
         raise ConfigError(
-            f"{path} was trained on {len(theirs)} categories, this config gives {len(labels)}; to start a new "
-            "run from its weights use --init-from"
+            f"{path} was trained on {counted(len(theirs), 'category', 'categories')}, this config gives "
+            f"{len(labels)}; to start a new run "
+            "from its weights use --init-from"
         )
 
 
 def _describe(config: Config, training, held_out) -> list[str]:
-    sources = ", ".join(f"{s.name} ({len(s.items)} images)" for s in training.sources)
+    sources = ", ".join(f"{s.name} ({counted(len(s.items), 'image')})" for s in training.sources)
     lines = [
         f"data: {sources}; {len(training.ids)} for training, {len(held_out.ids)} held out; "
-        f"{len(training.labels)} categories"
+        f"{counted(len(training.labels), 'category', 'categories')}"
     ]
     spatial = config.model.spatial if isinstance(config.model, ModelConfig) else None
     trained = spatial is not None and spatial.trains_maps and getattr(config.loss, "spa", 0)

@@ -15,6 +15,7 @@ from ..data.records import BadImage
 from ..errors import DataError
 from ..files.atomic import image_bytes, write_atomically
 from ..metrics import GroupUse, binarize, group_use_record, jaccard, precision, spatial_auc
+from ..naming import counted
 from ..visualize.panels import GroupPictures, group_panel
 from .groups import Group, GroupDataset
 from .outliers import OutlierCase, cases_of_pool, measure_outliers
@@ -61,7 +62,7 @@ class Validator:
         try:
             drawer = GroupDrawer(pool, group_size, balance)
         except DataError as error:
-            held_out = f"validation on {len(pool.ids)} held-out images"
+            held_out = f"validation on {counted(len(pool.ids), 'held-out image')}"
             raise DataError(f"{held_out}: {error}, or hold more of them out (data.holdout)") from None
         rng = np.random.default_rng(seed)
         ordinary = [drawer.draw(rng, 1)[0] for _ in range(groups)]

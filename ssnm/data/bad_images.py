@@ -15,6 +15,7 @@ from typing import Protocol, TypeVar
 
 from ..errors import DataError, UserError
 from ..files.atomic import writing
+from ..naming import counted
 from .records import BadImage
 
 
@@ -91,8 +92,8 @@ class BadImageLog:
             self.say(f"bad image: {bad.problem}; another of its category takes its place")
             self._keep(bad)
             if len(self.images) > self.limit:
-                raise DataError(f"{len(self.images)} bad images, data.max_bad_images allows {self.limit}; mend the "
-                                f"data or raise the limit; the last: {bad.problem}")  # fmt: skip
+                raise DataError(f"{counted(len(self.images), 'bad image')}, data.max_bad_images allows {self.limit}; "
+                                f"mend the data or raise the limit; the last: {bad.problem}")  # fmt: skip
 
     def summary(self) -> str | None:
         """One line for the end of a run; None where all was well."""

@@ -14,7 +14,7 @@ from ..files.images import load_rgb
 from ..files.listing import all_problems, gathered, shorten
 from ..files.masks import read_binary
 from ..files.parallel import in_threads
-from ..naming import canonical_category
+from ..naming import canonical_category, counted
 from .records import TestImage
 from .testsets import expected_classes, expected_with_object, scan_test_set
 
@@ -147,8 +147,8 @@ def _ambiguous_note(images: Sequence[TestImage], found: Sequence[_Checked]) -> l
     ambiguous = [str(i.image) for i, checked in zip(images, found) if checked.ambiguous]
     if not ambiguous:
         return []
-    return [f"{len(ambiguous)} photographs have an EXIF rotation that keeps their size, so that it is not known which "
-            f"way round their masks are; they are taken upright: {shorten(ambiguous)}"]
+    return [f"{counted(len(ambiguous), 'photograph')} with an EXIF rotation that keeps the size, so that it is not "
+            f"known which way round the mask is; taken upright: {shorten(ambiguous)}"]
 
 
 def _share_notes(shares: dict[tuple[str, str], float | None]) -> list[str]:
@@ -159,9 +159,9 @@ def _share_notes(shares: dict[tuple[str, str], float | None]) -> list[str]:
             classes.setdefault(category, []).append(share)
     notes = []
     for category, found in classes.items():
-        for value, what in ((0, "show no object"), (1, "show nothing but the object")):
+        for value, what in ((0, "no object"), (1, "nothing but the object")):
             if 2 * found.count(value) > len(found):
-                notes.append(f"{category}: {found.count(value)} of {len(found)} masks {what}")
+                notes.append(f"{category}: {what} in {found.count(value)} of {counted(len(found), 'mask')}")
     return notes
 
 
@@ -189,7 +189,7 @@ def _object_notes(name: str, classes: tuple[ClassCount, ...]) -> list[str]:
     found = {canonical_category(c.category): c for c in classes if c.masks}
     pairs = [(found[canonical_category(c)], n) for c, n in usual.items() if canonical_category(c) in found]
     return [
-        f"{name}: {c.with_object} masks of {c.category} show an object, {n} are usually reported"
+        f"{name}: an object in {counted(c.with_object, 'mask')} of {c.category}, usually reported in {n}"
         for c, n in pairs
         if c.with_object != n
     ]

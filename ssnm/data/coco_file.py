@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import DataError, MissingFileError
 from ..files.shapes import draw, is_number
-from ..naming import canonical_category
+from ..naming import canonical_category, counted
 
 AREA_FACTOR = 2.0  # a drawn area further from the stated one is said
 _COMPARED_AREA = 100.0  # pixels; below, the rounding of coordinates alone makes such factors
@@ -78,7 +78,8 @@ class AreaDoubts:
                          f"state by a factor of {AREA_FACTOR:g} or more; were coordinates or areas scaled? the first: "
                          f"{self.first}")  # fmt: skip
         if self.empty_parts:
-            found.append(f"{self.empty_parts} parts of segmentations are one or two points, which enclose nothing")
+            found.append(f"{counted(self.empty_parts, 'part')} of segmentations of one or two points, which enclose "
+                         "nothing")
         return found
 
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from ..errors import DataError, MissingFileError
 from ..files.shapes import checked_runs, import_mask_codec
+from ..naming import counted
 
 MOST_MASKS = 100  # of an image, by COCO's rule
 AP_NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")  # COCO's order
@@ -135,8 +136,8 @@ class CocoEvaluation:
         """What a reader of the numbers has to know: COCO looks at 100 masks of an image, whatever it shows."""
         objects = Counter(truth["image_id"] for truth in self._truths)
         crowded = sum(count > MOST_MASKS for count in objects.values())
-        return (f"COCO's AP and AR look at {MOST_MASKS} masks of an image; {crowded} images have more objects, so that "
-                "even the truth stays below 100 there",) if crowded else ()  # fmt: skip
+        return (f"COCO's AP and AR look at {MOST_MASKS} masks of an image; {counted(crowded, 'image')} with more "
+                "objects, so that even the truth stays below 100 there",) if crowded else ()  # fmt: skip
 
 
 def coco_scores(

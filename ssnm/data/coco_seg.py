@@ -21,6 +21,7 @@ from ..errors import ConfigError, DataError
 from ..facts import load_facts
 from ..files.progress import Progress
 from ..files.shapes import drawn_codes, empty_parts, import_mask_codec
+from ..naming import counted
 from .coco_file import Annotations, AreaDoubts, ImageRecord, read_annotations
 from .coco_index import CocoSegIndex, offsets_of
 
@@ -66,8 +67,8 @@ def build_index(
     coco = read_annotations(path, area_scale)
     kept = _apply_rule(coco, min_area, min_images)
     if not kept:
-        raise DataError(f"{path}: no category has {min_images} images with an instance of area > {min_area:g}; "
-                        "lower --min-images or --min-area")
+        raise DataError(f"{path}: no category has {counted(min_images, 'image')} with an instance of area > "
+                        f"{min_area:g}; lower --min-images or --min-area")
     shapes = _shapes_of_pairs(coco, kept)
     # The parsed annotations are dropped here except for the shapes that will be drawn.
     categories, images = coco.categories, coco.images
@@ -100,7 +101,7 @@ class VerifyReport:
     def __str__(self) -> str:
         if self.ok:
             return f"verified: all {self.matching_categories} categories agree with the published counts and hashes"
-        head = f"{self.matching_categories} categories agree with the published list; what differs:"
+        head = f"{counted(self.matching_categories, 'category', 'categories')} as in the published list; what differs:"
         return "\n  ".join((head, *self.mismatches))
 
 
@@ -124,7 +125,7 @@ def verify(index: CocoSegIndex) -> VerifyReport:
         if category not in found:
             mismatches.append(f"{label}: missing, {expected[category]['images']} images expected")
         elif category not in expected:
-            mismatches.append(f"{label}: not in the published list, got {len(found[category])} images")
+            mismatches.append(f"{label}: not in the published list, got {counted(len(found[category]), 'image')}")
         elif len(found[category]) != expected[category]["images"]:
             mismatches.append(f"{label}: {expected[category]['images']} images expected, got {len(found[category])}")
         elif hash_of_image_ids(found[category]) != expected[category]["sha256"]:

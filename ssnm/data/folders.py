@@ -22,7 +22,7 @@ from ..files.images import AMBIGUOUS, load_rgb
 from ..files.listing import images_by_stem, shorten
 from ..files.masks import read_binary, read_ids
 from ..files.parallel import in_threads
-from ..naming import canonical_category
+from ..naming import canonical_category, counted
 from .records import Item, Sample, TestImage
 from .resizing import resize_image, resize_mask, resize_nearest
 from .testsets import read_test_set
@@ -71,7 +71,8 @@ class VocSource:
         pairs = [(i, f) for i, f in zip(ids, found) if f]
         if not pairs:
             raise DataError(
-                f"{root}: none of {len(ids)} masks shows a category on {min_area_share:g} or more of its area"
+                f"{root}: none of {counted(len(ids), 'mask')} shows a category on {min_area_share:g} or more of its "
+                "area"
             )
         self.items = tuple(Item(i, images[i], tuple(self._names[k - 1] for k in indices)) for i, indices in pairs)
         self._indices = tuple(indices for _, indices in pairs)
@@ -216,7 +217,7 @@ def _voc_files(root: Path, image_list: str | Path | None) -> tuple[list[str], di
         missing = [i for i in ids if i not in files]
         if missing:
             names = shorten(missing)
-            raise MissingFileError(f"{folder}: {len(missing)} of {len(ids)} {kind} files are missing: {names}")
+            raise MissingFileError(f"{folder}: missing {len(missing)} of {counted(len(ids), f'{kind} file')}: {names}")
     return ids, images, masks
 
 

@@ -23,6 +23,7 @@ from ..errors import DataError, MissingFileError, UserError
 from ..files.listing import all_problems, list_folders, list_images, plain_stem, shorten
 from ..files.masks import read_binary
 from ..files.places import inside
+from ..naming import counted
 from .coco_instances import CocoInstances, GroupRule, find_annotations, find_images, groups_by_rule
 
 INSTANCE_SETS = ("instance_folder", "coco_instances")
@@ -119,7 +120,8 @@ def read_coco_groups(root: Path, groups: str | Path | None = None) -> list[Insta
         paths = tuple(inside(images, coco.file_name(i)) for i in image_ids)
         missing = [path.name for path in paths if not path.is_file()]
         if missing:
-            raise MissingFileError(f"{images}: {len(missing)} images of group {name} are not there: {shorten(missing)}")
+            raise MissingFileError(f"{images}: {counted(len(missing), 'image')} of group {name} not there: "
+                                   f"{shorten(missing)}")
         found.append(InstanceGroup(name, paths, _CocoTruth(coco, image_ids, frozenset(annotation_ids))))
     return found
 

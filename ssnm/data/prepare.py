@@ -17,6 +17,7 @@ from ..files.atomic import mask_png, remove_partials, write_atomically
 from ..files.images import load_rgb
 from ..files.listing import shorten
 from ..files.parallel import in_threads
+from ..naming import counted
 from .prepare_raw import RawPair, RawSet, find_icoseg, find_internet, find_msrc, find_pascal_voc
 from .testsets import expected_with_object, scan_test_set
 
@@ -73,7 +74,7 @@ def prepare_test_set(
     lines = [*found.warnings, *scan.problems, *scan.warnings]
     if empty and not expected_with_object(name):  # only Internet has images without the object
         lines.append(
-            f"{name}: {len(empty)} label files do not show the object, are they the set's own? {shorten(empty)}"
+            f"{name}: {counted(len(empty), 'label file')} without the object; the set's own? {shorten(empty)}"
         )
     counts = dict(Counter(pair.category for pair in found.pairs))
     return Prepared(name, root, len(written), len(found.pairs) - len(written), counts, tuple(dict.fromkeys(lines)))

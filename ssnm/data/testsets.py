@@ -15,7 +15,7 @@ from pathlib import Path
 from ..errors import DataError, MissingFileError
 from ..facts import load_facts
 from ..files.listing import group_by_stem, left_out, list_folders, list_images, same_stem, shorten
-from ..naming import canonical_category
+from ..naming import canonical_category, counted
 from .records import TestImage
 from .voc import read_voc_coseg_list
 
@@ -126,8 +126,9 @@ def count_warnings(name: str, scan: Scan) -> list[str]:
         if have == 0:
             lines.append(f"{name}: class {category} is missing" + (f" ({wanted} images wanted)" if wanted else ""))
         elif wanted is not None and have != wanted:
-            lines.append(f"{name}: class {category} has {have} images, {wanted} wanted" + _which(name, category, scan))
-    lines += [f"{name}: class {c} ({n} images) is not one of the set's classes" for c, n in found.items()]
+            lines.append(f"{name}: class {category} has {counted(have, 'image')}, {wanted} wanted"
+                         + _which(name, category, scan))
+    lines += [f"{name}: class {c} ({counted(n, 'image')}) is not one of the set's classes" for c, n in found.items()]
     return lines
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from PIL import Image
 
 from ..errors import ConfigError, DataError, MissingFileError
-from ..naming import canonical_category, natural_key, printable
+from ..naming import canonical_category, counted, natural_key, printable
 
 _SHOWN = 5
 _SHOWN_PROBLEMS = 20
@@ -69,9 +69,9 @@ def left_out(folders: Iterable[str | Path]) -> str:
     if others:
         kinds = Counter(p.suffix.lower() or printable(p.name) for p in others).most_common()
         shown = [f"{n} {kind}" + (f" ({_HEIF_EXTRA})" if kind in _HEIF else "") for kind, n in kinds]
-        lines.append(f"{len(others)} file{'s' * (len(others) > 1)} left out: {shorten(shown)}")
+        lines.append(f"{counted(len(others), 'file')} left out: {shorten(shown)}")
     if unread:
-        lines.append(f"{len(unread)} folder{'s' * (len(unread) > 1)} not looked into: {shorten(unread)}")
+        lines.append(f"{counted(len(unread), 'folder')} not looked into: {shorten(unread)}")
     return "; ".join(lines)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..errors import MissingPackageError
 from ..files.masks import read_binary
+from ..naming import counted
 from .maps import read_map, resize_map
 from .pairing import find_pairs
 
@@ -49,7 +50,8 @@ class CosalScores:
         """One measure per line, in [0, 1]."""
         width = max(map(len, NAMES.values()))
         lines = [f"{text.ljust(width)}  {getattr(self, name):.4f}" for name, text in NAMES.items()]
-        return "\n".join([f"co-saliency measures over {self.count} images (pysodmetrics), at the truth's size", *lines])
+        images = counted(self.count, "image")
+        return "\n".join([f"co-saliency measures over {images} (pysodmetrics), at the truth's size", *lines])
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError
+from ..naming import counted
 from .measures import jaccard
 from .tables import percent
 
@@ -109,7 +110,7 @@ class GroupUse:
     def describe(self) -> str:
         """One line for a terminal, in percent."""
         return (
-            f"group use {percent(self.share)} % of {len(self.records)} images (d > {MARGIN}); "
+            f"group use {percent(self.share)} % of {counted(len(self.records), 'image')} (d > {MARGIN}); "
             f"undecided {percent(self.undecided)} %, wrong {percent(self.wrong)} %; "
             f"mean J own {percent(self.mean_own)}, other {percent(self.mean_other)}"
         )

@@ -16,6 +16,7 @@ import numpy as np
 
 from ..errors import ConfigError
 from ..facts import published_instance_results
+from ..naming import counted
 from .mask_ap import (
     THRESHOLDS,
     average_precision_of,
@@ -137,8 +138,8 @@ class InstanceScores:
                             f"interval over groups {low} to {high}")  # fmt: skip
         merged = self._average().merged
         if merged is not None:
-            said.append(f"on the {merged[2]} images where one component covers several objects: AP 0.25 / 0.5 "
-                        f"{percent(merged[0][0])} / {percent(merged[0][1])}, components "
+            said.append(f"on the {counted(merged[2], 'image')} where one component covers several objects: AP 0.25 / "
+                        f"0.5 {percent(merged[0][0])} / {percent(merged[0][1])}, components "
                         f"{percent(merged[1][0])} / {percent(merged[1][1])}")  # fmt: skip
         if self.coco is not None:
             chosen = {name: self.coco[name] for name in ("AP", "AP50", "AP75", "AR1", "AR10", "AR100")}
@@ -228,8 +229,8 @@ def published_table(scores: InstanceScores, dataset: str, name: str = "ours") ->
         f"the numbers of classes, images and objects are those of the paper's {about['name']}: comparable, if images "
         "and masks are the authors'"
         if same
-        else f"ours: {ours[0]} groups, {ours[1]} images, {ours[2]} objects; {about['name']}: {theirs[0]} classes, "
-        f"{theirs[1]} images, {theirs[2]} objects: other images, not comparable"
+        else f"ours: {', '.join(map(counted, ours, ('group', 'image', 'object')))}; {about['name']}: {theirs[0]} "
+        f"classes, {theirs[1]} images, {theirs[2]} objects: other images, not comparable"
     )
     about_mcg = "the published rows use MCG, which learned from pixel-level truth, also where they say trained: no"
     return "\n".join([f"{about['name']}, Tables 2 and 4 of DeepCO3 (CVPR 2019), percent", table, f"note: {words}",

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..errors import DataError
+from ..naming import counted
 
 THRESHOLDS = (0.25, 0.5, 0.75)
 Box = tuple[float, float, float, float]
@@ -159,8 +160,8 @@ def check_group(predictions: Sequence, scores: Sequence, truths: Sequence) -> No
     """
     if not len(predictions) == len(scores) == len(truths):
         raise DataError(
-            f"one entry per image is needed in each list, got {len(predictions)} predictions, {len(scores)} scores "
-            f"and {len(truths)} truths"
+            f"one entry per image is needed in each list, got {counted(len(predictions), 'prediction')}, "
+            f"{counted(len(scores), 'score')} and {counted(len(truths), 'truth')}"
         )
     for index, (masks, one, truth) in enumerate(zip(predictions, scores, truths)):
         for name, array in (("predictions (k, H, W)", masks), ("truths (g, H, W)", truth)):

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError
+from ..naming import counted
 from .ranking import auc
 from .tables import percent
 
@@ -67,9 +68,9 @@ class Outliers:
         """One line for a terminal."""
         said = "" if np.isnan(self.present_auc) else f'; AUC of "present" {self.present_auc:.3f}'
         return (
-            f"one foreign image in {len(self.records)} groups: the others lose {percent(self.lost)} points of J "
-            f"(clean {percent(self.J_clean)}){said}; {percent(self.masked)} % of the foreign images have a mask above "
-            f"{MASKED:.0%} of the image"
+            f"one foreign image in {counted(len(self.records), 'group')}: the others lose {percent(self.lost)} "
+            f"points of J (clean {percent(self.J_clean)}){said}; {percent(self.masked)} % of the foreign images "
+            f"have a mask above {MASKED:.0%} of the image"
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..errors import DataError, MissingFileError
 from ..files.listing import images_by_stem, plain_stem, select_names
-from ..naming import canonical_category, natural_key
+from ..naming import canonical_category, counted, natural_key
 
 FLAT_CLASS = "all"
 MAP_SUFFIXES = (".png",)
@@ -67,7 +67,8 @@ def find_pairs(
         extra += extra_of_class
     if extra and not allow_extra:
         raise DataError(
-            f"{extra[0]}: no ground truth under {truth_root} belongs to this ({_count(extra, 'such map or folder')}); "
+            f"{extra[0]}: no ground truth under {truth_root} belongs to this "
+            f"({counted(len(extra), 'such map or folder', 'such maps or folders')}); "
             "remove it or allow extra maps (--allow-extra)"
         )
     return Pairing(tuple(pairs), tuple(extra))
@@ -146,17 +147,14 @@ def _missing_folder_message(map_folder: Path, folders: dict[str, Path]) -> str:
     present = [name for name in folders if (map_folder.parent / name).is_dir()]
     if not present:
         return f"{message}, and no other class has maps; give the folder that holds the class folders"
-    absent = _count(set(folders) - set(present), "class folder")
+    absent = counted(len(set(folders) - set(present)), "class folder")
     rest = shlex.quote(",".join(present))
     return f"{message} ({absent} missing); add the maps, or score only the others: --classes {rest}"
 
 
 def _missing_message(missing: list[str], map_folder: Path, truths: dict[str, Path]) -> str:
     wanted = map_folder / f"{missing[0]}.png"
-    message = f"{wanted}: no map for the ground truth {truths[missing[0]]} ({_count(missing, 'map')} missing here)"
+    absent = counted(len(missing), "map")
+    message = f"{wanted}: no map for the ground truth {truths[missing[0]]} ({absent} missing here)"
     other = sorted(p.name for p in map_folder.glob("*") if plain_stem(p) == missing[0])
     return f"{message}; {other[0]} is there, but maps are read from PNG only" if other else message
-
-
-def _count(things: Collection, noun: str) -> str:
-    return f"{len(things)} {noun}" + ("" if len(things) == 1 else "s")

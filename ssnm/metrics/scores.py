@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, MissingFileError
+from ..naming import counted
 from .protocol import AVERAGE_NAMES, Protocol
 from .tables import markdown_table, percent, text_table, write_rows, write_text
 
@@ -176,13 +177,13 @@ class FolderScores:
         if self.protocol.rule.kind == "best" and self.images:
             notes.append(f"best threshold {self.images[0].threshold:.4f}: found with the ground truth, an upper bound")
         if self.resized:
-            notes.append(f"{self.resized} maps did not have the size of their ground truth and were resized")
+            notes.append(f"resized, since not of the size of the ground truth: {counted(self.resized, 'map')}")
         if self.binary_maps:
             notes.append("no map holds a value above 1: all were read as 0/1 masks")
         if left_out := sum(c.left_out for c in self.classes):
-            notes.append(f"{left_out} images with empty ground truth left out")
+            notes.append(f"{counted(left_out, 'image')} with empty ground truth left out")
         if self.extra:
-            notes.append(f"{self.extra} maps or folders without ground truth ignored")
+            notes.append(f"{counted(self.extra, 'map or folder', 'maps or folders')} without ground truth ignored")
         return [*notes, *self.remarks]
 
     def table(self) -> str:

@@ -17,6 +17,7 @@ from ..errors import DataError, UserError
 from ..files.listing import all_problems
 from ..files.masks import read_binary
 from ..files.parallel import in_threads
+from ..naming import counted
 from .curve import best_level, jaccard_curve
 from .maps import read_map, resize_map, resize_truth
 from .measures import (
@@ -187,12 +188,12 @@ def _remarks(measured: Sequence[Measured], groups: Mapping[str, Sequence[Measure
     """What the maps are, and which classes have truths that cannot all be meant."""
     remarks = []
     if masks := sum(m.levels == 2 for m in measured):
-        remarks.append(f"{masks} of {len(measured)} maps hold two values: they are masks, resized as the truth is")
+        remarks.append(f"two values in {masks} of {counted(len(measured), 'map')}: masks, resized as the truth is")
     for category, group in groups.items():
-        for count, what in ((sum(m.counts.empty_truth for m in group), "show no object"),
-                            (sum(m.full for m in group), "show nothing but the object")):  # fmt: skip
+        for count, what in ((sum(m.counts.empty_truth for m in group), "no object"),
+                            (sum(m.full for m in group), "nothing but the object")):  # fmt: skip
             if 2 * count > len(group):
-                remarks.append(f"{category}: {count} of {len(group)} truths {what}")
+                remarks.append(f"{category}: {what} in {count} of {counted(len(group), 'truth')}")
     return remarks
 
 
@@ -202,7 +203,7 @@ def _range_remarks(ones: int, peaks: Sequence[int], all_masks: bool) -> list[str
     if not ones or not others:
         return []
     taken = "each was read by its own range" if all_masks else "the former were read as faint maps, not as masks"
-    return [f"{ones} maps hold 0 and 1, {others} hold values up to {max(peaks)}: {taken}"]
+    return [f"{counted(ones, 'map')} of 0 and 1, {others} of values up to {max(peaks)}: {taken}"]
 
 
 def _cut_at_best(measured: Sequence[Measured], curve: Sequence[float | None]) -> list[Measured]:

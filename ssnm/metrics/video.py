@@ -27,6 +27,7 @@ from ..files.ids import ids_in
 from ..files.listing import shorten
 from ..files.masks import read_ids
 from ..files.parallel import in_threads
+from ..naming import counted
 from .davis import Statistics, boundary_accuracy, region_similarity, statistics
 from .sequences import FramePair, SequencePair, TruthFolders, find_truth, pair_sequences
 from .tables import percent, text_table, write_rows, write_text
@@ -87,7 +88,7 @@ class VideoScores:
         """For a terminal: the objects, then the mean over them; percent."""
         header = ["object", *(name.replace("_", " ") for name in MEASURES)]
         rows = [[o.key, *_cells(o.measures())] for o in self.objects]
-        rows.append([f"mean over {len(self.objects)} objects", *_cells(self.all)])
+        rows.append([f"mean over {counted(len(self.objects), 'object')}", *_cells(self.all)])
         return "\n".join([self.description, text_table(header, rows, rules_before=(len(rows) - 1,)),
                           *(f"note: {note}" for note in self.notes)])  # fmt: skip
 
@@ -153,7 +154,7 @@ class _SequenceScorer:
         frames = scored_frames(pair.frames, self.protocol)
         if not frames:
             needed = 2 if self.protocol == "osmn:youtube" else 3
-            raise DataError(f"{pair.name}: {len(pair.frames)} frames, none is scored by {self.protocol}; "
+            raise DataError(f"{pair.name}: {counted(len(pair.frames), 'frame')}, none is scored by {self.protocol}; "
                             f"at least {needed} are needed")  # fmt: skip
         ids, notes = self._objects(pair)
         if not ids:
@@ -251,7 +252,8 @@ def published_table(scores: VideoScores, dataset: str, name: str = "ours") -> st
     lines = [f"{facts['title']}, percent", table]
     sequences = len({o.sequence for o in scores.objects})
     if facts["sequences"] not in (None, sequences):
-        lines.append(f"note: ours has {sequences} sequences, the published rows {facts['sequences']}: not comparable")
+        lines.append(f"note: {counted(sequences, 'sequence')}, {facts['sequences']} in the published rows: not "
+                     "comparable")
     return "\n".join(lines)
 
 
@@ -277,7 +279,7 @@ def _describe(protocol: str, truth: TruthFolders, sequences: int) -> str:
     frames = "all frames but the first" if protocol == "osmn:youtube" else "all frames but the first and the last"
     split = "" if truth.split is None else f", split {truth.split}"
     merged = "; all ids are one object" if truth.binary or protocol == "osmn:youtube" else ""
-    return f"protocol {protocol}: {sequences} sequences{split}, {frames}, mean over objects{merged}; percent"
+    return f"protocol {protocol}: {counted(sequences, 'sequence')}{split}, {frames}, mean over objects{merged}; percent"
 
 
 def _dataset(truth: TruthFolders) -> str | None:

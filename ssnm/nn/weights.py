@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import CheckpointError
+from ..naming import counted
 
 
 def key_differences(expected: Mapping[str, Sequence[int]], weights: Mapping[str, Tensor]) -> list[str]:
@@ -33,8 +34,8 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], where: str) ->
         raise CheckpointError(f"{where}: the weights do not fit the model its config describes: {', '.join(different)}")
     whole = [k for k, v in weights.items() if own[k].is_floating_point() and not v.is_floating_point()]
     if whole:
-        raise CheckpointError(f"{where}: {len(whole)} weights are whole numbers where fractions are needed (first: "
-                              f"{whole[0]}); the file is quantised or damaged: take another")  # fmt: skip
+        raise CheckpointError(f"{where}: {counted(len(whole), 'weight')} of whole numbers where fractions are needed "
+                              f"(first: {whole[0]}); the file is quantised or damaged: take another")  # fmt: skip
     require_finite(weights, where)
     model.load_state_dict({k: v.to(own[k].dtype) for k, v in weights.items()}, strict=True)
 
@@ -44,5 +45,6 @@ def require_finite(weights: Mapping[str, Tensor], where: str) -> None:
         CheckpointError: a weight is NaN or infinite: the file is of a run that diverged, or damaged."""
     broken = [k for k, v in weights.items() if v.is_floating_point() and not torch.isfinite(v).all()]
     if broken:
-        raise CheckpointError(f"{where}: {len(broken)} weights are not finite numbers (first: {broken[0]}); the file "
-                              "is of a run that diverged, or damaged: take another")  # fmt: skip
+        raise CheckpointError(f"{where}: {counted(len(broken), 'weight')} not of finite numbers (first: "
+                              f"{broken[0]}); the file is of a run that diverged, or damaged: take "
+                              "another")  # fmt: skip

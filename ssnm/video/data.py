@@ -102,8 +102,8 @@ class StepSampler(Sampler[list[SampleDraw]]):
         rank: int = 0, world: int = 1, accumulate: int = 1,
     ) -> None:  # fmt: skip
         if batch % (world * accumulate):
-            raise ConfigError(f"train.batch={batch} cannot be shared equally by {world} processes x {accumulate} "
-                              "micro-batches")  # fmt: skip
+            raise ConfigError(f"train.batch={batch} must be a multiple of processes x train.accumulate = "
+                              f"{world} x {accumulate}; change it")  # fmt: skip
         samples = pool.samples
         self._samples = np.array([sample[:2] for sample in samples])  # (n, 2): track, frame
         self._weights = np.array([sample[2] for sample in samples])

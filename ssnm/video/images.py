@@ -22,6 +22,7 @@ from ..files.listing import images_by_stem, list_folders, shorten
 from ..files.masks import read_binary, read_ids
 from ..files.parallel import in_threads
 from ..files.shapes import draw
+from ..naming import counted
 from .tracks import PackedMask, StillTrack, require_tracks
 
 COMPARED = 200  # annotations whose drawn area is compared with the stated one: scaled files are wrong throughout
@@ -51,7 +52,7 @@ def _coco_file(path: Path, images: Path, min_area: float) -> list[StillTrack]:
     present = set(os.listdir(images)) if images.is_dir() else set()
     missing = [coco.images[i].file_name for i in by_image if coco.images[i].file_name not in present]
     if missing:
-        raise MissingFileError(f"{images}: {len(missing)} of {len(by_image)} images of {path.name} are missing: "
+        raise MissingFileError(f"{images}: missing {len(missing)} of {counted(len(by_image), 'image')} of {path.name}: "
                                f"{shorten(missing)}")  # fmt: skip
     for line in _doubts(coco, [annotation for i in sorted(by_image) for annotation in by_image[i]]):
         warnings.warn(f"{path}: {line}", stacklevel=2)
@@ -94,7 +95,7 @@ def voc_tracks(root: Path, image_list: str | None, min_area: float) -> list[Stil
     for kind, files, where in (("image", images, root / "JPEGImages"), ("mask", masks, folder)):
         missing = [name for name in names if name not in files]
         if missing:
-            raise MissingFileError(f"{where}: {len(missing)} of {len(names)} {kind} files are missing: "
+            raise MissingFileError(f"{where}: missing {len(missing)} of {counted(len(names), f'{kind} file')}: "
                                    f"{shorten(missing)}")  # fmt: skip
     pieces = list(in_threads(lambda name: _pieces(read_ids(masks[name], classes=True), instances, min_area), names))
     tracks = [StillTrack(f"{name}/{number}", name, images[name], piece, partial(_void_of, masks[name]))
@@ -146,7 +147,8 @@ def processed_tracks(root: Path, min_area: float) -> list[StillTrack]:
         images, masks = images_by_stem(folder), images_by_stem(truth / folder.name)
         missing = [name for name in images if name not in masks]
         if missing:
-            raise MissingFileError(f"{truth / folder.name}: {len(missing)} masks are missing: {shorten(missing)}")
+            raise MissingFileError(f"{truth / folder.name}: {counted(len(missing), 'mask')} missing: "
+                                   f"{shorten(missing)}")
         for name, file in images.items():
             path = masks[name]
             labels = read_ids(path, classes=True) if instances else read_binary(path).object.astype(np.uint8)

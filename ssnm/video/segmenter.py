@@ -11,6 +11,7 @@ from torch import nn
 
 from ..engine.checkpoint import ModelFile
 from ..errors import ConfigError, DataError
+from ..naming import counted
 from .frames import Frames, read_frames
 from .prompts import MaskLike, Prompts, prompts_from
 from .propagate import FrameResult, Propagation
@@ -96,7 +97,8 @@ def check_all_started(prompts: Prompts, frames: int) -> None:
         DataError: a mask was given for a frame that the video does not have."""
     late = [index for index in prompts.masks if index >= frames]
     if late:
-        raise DataError(f"a mask was given for frame {late[0]}, but the video has {frames} frames, numbered from 0")
+        raise DataError(f"a mask was given for frame {late[0]}, but the video has {counted(frames, 'frame')}, "
+                        "numbered from 0")
 
 
 def load(file: ModelFile, path: Path, device: torch.device) -> VideoSegmenter:

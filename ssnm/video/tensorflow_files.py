@@ -251,7 +251,7 @@ def _read_v1(path: Path) -> dict[str, np.ndarray]:
         raise CheckpointError(f"{path} is damaged: a message cannot be read ({error})") from error
     missing = sorted(set(wanted) - set(tensors))
     if missing:
-        raise CheckpointError(f"{path} is damaged: {len(missing)} of the tensors of its list are missing "
+        raise CheckpointError(f"{path} is damaged: it lacks {len(missing)} of the tensors of its list "
                               f"(first: {missing[0]})")  # fmt: skip
     return {name: tensors[name] for name in sorted(tensors)}
 

@@ -15,6 +15,7 @@ from ..engine import runs
 from ..engine.checkpoint import load_model_file, load_training
 from ..engine.distributed import Processes
 from ..errors import ConfigError, MissingFileError
+from ..naming import counted
 from ..nn.backbones import count_parameters
 from . import build
 from .config import Config, config_from_dict
@@ -129,8 +130,9 @@ def dry_run(
         *start,
         _describe(training, held_out),
         f"model: {config.model.name}, {count_parameters(model):,} trainable parameters",
-        f"training: {config.train.steps} steps of {config.train.batch} samples of {sizes} on {device}",
-        f"validation: {len(validator.videos)} videos, {len(validator.images)} images",
+        f"training: {counted(config.train.steps, 'step')} of {counted(config.train.batch, 'sample')} of {sizes} "
+        f"on {device}",
+        f"validation: {counted(len(validator.videos), 'video')}, {counted(len(validator.images), 'image')}",
         *runs.dry_run_lines(out, resume),
     ]
 
@@ -147,5 +149,6 @@ def final_report(result: runs.RunResult, out: Path) -> list[str]:
 
 def _describe(training: Pool, held_out: Pool) -> str:
     counts = [(len(pool.tracks), len({track.video for track in pool.tracks})) for pool in (training, held_out)]
-    return (f"data: {counts[0][0]} objects of {counts[0][1]} videos or images for training ({len(training.samples)} "
-            f"samples), {counts[1][0]} of {counts[1][1]} held out")  # fmt: skip
+    return (f"data: {counted(counts[0][0], 'object')} of "
+            f"{counted(counts[0][1], 'video or image', 'videos or images')} for training "
+            f"({counted(len(training.samples), 'sample')}), {counts[1][0]} of {counts[1][1]} held out")  # fmt: skip

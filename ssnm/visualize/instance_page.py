@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..naming import counted
 from .film import film, link, shot, table, write_film
 from .instances import instances_overlay
 from .summary import percent
@@ -74,7 +75,7 @@ def _section(group: GroupPage) -> str:
             strip["truth"] = [_shot(shot, shot.truth, "truth") for shot in row]
         strip["found"] = [_shot(shot, shot.found, "found") for shot in row]
         strips.append(strip)
-    said = [f"{len(group.shots)} images", *(f"{escape(k)} {percent(v)}" for k, v in group.measures.items())]
+    said = [counted(len(group.shots), "image"), *(f"{escape(k)} {percent(v)}" for k, v in group.measures.items())]
     return film(group.name, " · ".join(said), COLUMNS, strips)
 
 

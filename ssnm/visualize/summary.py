@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+from ..naming import counted
 from .records import Report, RunRecord, ScoreRow
 
 BINS = 20
@@ -89,9 +90,9 @@ def histogram(report: Report) -> str:
         low, high = index * 100 // BINS, (index + 1) * 100 // BINS
         each = [c[index] for c in counts]
         label = f"J {low} to {high}: " + (
-            f"{each[0]} images"
+            counted(each[0], "image")
             if len(each) == 1
-            else ", ".join(f"{n} images in {r}" for r, n in zip(RUN_LETTERS, each))
+            else ", ".join(f"{counted(n, 'image')} in {r}" for r, n in zip(RUN_LETTERS, each))
         )
         bars = "".join(
             f'<i class="run-{letter}" style="height:{100 * n / highest:.2f}%"></i>'

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..naming import counted
 from .film import film, link, shot, table, write_film
 from .overlays import object_colour, objects_overlay
 from .summary import percent
@@ -77,7 +78,7 @@ def _section(sequence: SequencePage) -> str:
     for label, masks in (("truth", sequence.truth), ("prediction", sequence.predictions)):
         if any(name in masks for name in picks):
             strip[label] = [_shot(sequence, name, masks.get(name), label) for name in picks]
-    return film(sequence.name, f"{len(names)} frames", SHOTS, [strip], curve_plot(sequence))
+    return film(sequence.name, counted(len(names), "frame"), SHOTS, [strip], curve_plot(sequence))
 
 
 def _shot_score(sequence: SequencePage, name: str) -> str:

@@ -193,7 +193,7 @@ def test_a_write_that_fails_leaves_the_old_index_and_no_litter(write, tmp_path, 
         (lambda d: d["images"][0].update(width=0), "size 0x80"),
         (lambda d: (d["categories"].append({"id": 164, "name": "couch"}),
                     d["annotations"].extend([instance(1, 63, 0, 0, 9, 9), instance(1, 164, 0, 0, 9, 9)])), "'couch'"),
-        (lambda d: d["annotations"].clear(), "no category has 1 images"),
+        (lambda d: d["annotations"].clear(), "no category has 1 image with"),
     ],
 )
 def test_annotations_that_cannot_be_used_are_refused_in_one_line(tmp_path, change, message):

@@ -22,7 +22,7 @@ def test_the_command_builds_and_reports_a_list_that_differs_from_the_published_o
     document = {"images": images, "annotations": [square], "categories": [{"id": 1, "name": "person"}]}
     path.write_text(json.dumps(document))
     assert run_command(path, "--out", tmp_path / "index.json", "--min-images", 1) == 0
-    assert "1 categories, 1 (category, image) pairs, 1 images" in capsys.readouterr().out
+    assert "1 category, 1 (category, image) pair, 1 image," in capsys.readouterr().out
     before = (tmp_path / "index.json").read_bytes()
     assert run_command("--out", tmp_path / "index.json", "--verify") == 1
     assert "person (id 1): 49355 images expected, got 1" in capsys.readouterr().out

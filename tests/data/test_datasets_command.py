@@ -34,7 +34,7 @@ def command(*arguments) -> int:
 def test_the_command_prepares_then_checks_and_its_status_tells(tmp_path, capsys):
     raw, out = internet_raw(tmp_path / "raw", 100), tmp_path / "out"
     assert command("prepare", "internet", "--from", raw, "--to", out) == 0
-    assert "300 pairs written, 0 were there already" in capsys.readouterr().out
+    assert "300 pairs written, 0 there already" in capsys.readouterr().out
     assert command("check", "internet", "--data", out) == 0
     assert "all is well" in capsys.readouterr().out
     (out / "groundtruth" / "car" / "0007.png").unlink()

@@ -102,7 +102,7 @@ def test_areas_that_are_not_those_drawn_are_said(coco):
 def test_a_group_of_images_that_are_not_there_is_one_line(coco):
     coco_groups(coco, coco / "groups.json", GroupRule(min_images=2))
     (coco / "images" / "2.png").unlink()
-    with pytest.raises(MissingFileError, match="group dog are not there: 2.png"):
+    with pytest.raises(MissingFileError, match="1 image of group dog not there: 2.png"):
         read_instance_set("coco_instances", coco)
     (coco / "groups.json").write_text('{"groups": {"dog": {"images": [9], "annotation_ids": []}}}')
     with pytest.raises(DataError, match="no image 9"):

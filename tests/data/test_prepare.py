@@ -131,7 +131,7 @@ def test_msrc_in_class_folders_takes_all_of_them(tmp_path):
 def test_label_files_without_the_class_are_warned_of_and_fail_the_check(tmp_path):
     msrc_pair(tmp_path / "raw" / "cow", "5_1_s", "plane", box())
     done = prepare_test_set("msrc", tmp_path / "raw", tmp_path / "out")
-    assert any("1 label files do not show the object" in w and "5_1_s_GT.bmp" in w for w in done.warnings)
+    assert any("1 label file without the object" in w and "5_1_s_GT.bmp" in w for w in done.warnings)
     assert any("the mask of cow/5_1_s shows no object" in p for p in check_test_set("msrc", tmp_path / "out").problems)
 
 

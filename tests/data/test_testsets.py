@@ -193,7 +193,7 @@ def test_check_counts_masks_that_show_no_object(tmp_path):
         put(tmp_path / "image" / "car" / f"{n}.jpg"), put(tmp_path / "groundtruth" / "car" / f"{n}.png", value=value)
     report = check_test_set("internet", tmp_path)
     assert (report.classes[0].images, report.classes[0].wanted, report.classes[0].with_object) == (3, 100, 1)
-    assert any("1 masks of car show an object, 89" in note for note in report.notes)
+    assert any("an object in 1 mask of car, usually reported in 89" in note for note in report.notes)
     assert "car" in report.table() and not report.ok
 
 
@@ -237,7 +237,7 @@ def test_files_that_are_no_images_are_named_and_names_pair_in_either_form_of_the
     assert [w for w in found.warnings if "1 files left out: 1 .txt" in w or "1 file left out: 1 .txt" in w]
 
 
-@pytest.mark.parametrize("value, words", [(0, "3 of 3 masks show no object"), (255, "nothing but the object")])
+@pytest.mark.parametrize("value, words", [(0, "no object in 3 of 3 masks"), (255, "nothing but the object")])
 def test_a_set_of_empty_or_full_masks_is_doubted(tmp_path, value, words):
     for n in range(3):
         put(tmp_path / "image" / "cat" / f"{n}.png"), put(tmp_path / "groundtruth" / "cat" / f"{n}.png", value=value)

@@ -255,14 +255,14 @@ def test_a_picture_and_half_a_file_in_place_of_a_model_are_told_without_torchs_o
 
 def test_quantised_weights_are_refused_in_place_of_being_cut_to_whole_numbers():
     model = nn.Linear(3, 2)
-    with pytest.raises(CheckpointError, match="1 weights are whole numbers .*bias"):
+    with pytest.raises(CheckpointError, match="1 weight of whole numbers .*bias"):
         load_weights(model, model.state_dict() | {"bias": torch.tensor([0, 1])}, "m.pt")
 
 
 def test_weights_that_are_no_numbers_are_refused():
     model = nn.Linear(3, 2)
     weights = model.state_dict() | {"bias": torch.tensor([0.0, float("nan")])}
-    with pytest.raises(CheckpointError, match="1 weights are not finite numbers .first: bias"):
+    with pytest.raises(CheckpointError, match="1 weight not of finite numbers .first: bias"):
         load_weights(model, weights, "here.pt")
 
 

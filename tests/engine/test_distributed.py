@@ -185,7 +185,7 @@ def test_a_batch_that_cannot_be_shared_equally_is_refused():
         {"data": {"sources": [{"type": "procedural", "num_images": 60}], "size": 32, "group_size": 2}}, "x"
     )
     pool, _ = factory.build_pools(config.data)
-    with pytest.raises(ConfigError, match="cannot be shared equally by 3 processes"):
+    with pytest.raises(ConfigError, match="a multiple of processes x train.accumulate = 3 x"):
         factory.build_loader(config, pool, 0, 0, 3)
 
 

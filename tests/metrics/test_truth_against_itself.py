@@ -62,7 +62,7 @@ def test_a_file_means_the_same_as_map_and_as_truth(tmp_path, encoding, preset):
             WRITTEN[encoding](mask).save(tmp_path / side / "cat" / f"{name}.png")
     scores = score_folder(tmp_path / "pred", tmp_path / "gt", preset)
     assert [(i.J, i.P) for i in scores.images] == [(1.0, 1.0)] * len(found)
-    assert "hold two values: they are masks" in scores.table()
+    assert "masks, resized as the truth is" in scores.table()
 
 
 def test_a_map_of_two_values_is_resized_as_the_truth_is():
@@ -84,14 +84,14 @@ def test_ranges_that_are_mixed_are_said(tmp_path):
             Image.fromarray(mask * np.uint8(scale)).save(tmp_path / side / f"{name}.png")
     Image.fromarray(mask * np.uint8(255)).save(tmp_path / "pred" / "b.png")
     scores = score_folder(tmp_path / "pred", tmp_path / "gt")
-    assert scores.headline.J == 1 and "1 maps hold 0 and 1, 1 hold values up to 255: each was read" in scores.table()
+    assert scores.headline.J == 1 and "1 map of 0 and 1, 1 of values up to 255: each was read" in scores.table()
     soft = np.linspace(0, 255, 1200).astype(np.uint8).reshape(30, 40)
     Image.fromarray(soft).save(tmp_path / "pred" / "b.png")
     assert "read as faint maps, not as masks" in score_folder(tmp_path / "pred", tmp_path / "gt").table()
 
 
-@pytest.mark.parametrize("fill, words", [(0, "cat: 2 of 3 truths show no object"),
-                                         (255, "cat: 2 of 3 truths show nothing but the object")])  # fmt: skip
+@pytest.mark.parametrize("fill, words", [(0, "cat: no object in 2 of 3 truths"),
+                                         (255, "cat: nothing but the object in 2 of 3 truths")])  # fmt: skip
 def test_a_class_whose_truths_are_mostly_empty_or_full_is_said(tmp_path, fill, words):
     for side in ("pred", "gt"):
         (tmp_path / side / "cat").mkdir(parents=True)
@@ -139,4 +139,4 @@ def test_more_objects_than_coco_looks_at_are_said():
     evaluation = CocoEvaluation()
     dots = np.eye(121, dtype=bool).reshape(121, 11, 11)
     evaluation.add(dots, np.ones(121), dots)
-    assert evaluation.result()["AP"] < 1 and "1 images have more objects" in evaluation.notes()[0]
+    assert evaluation.result()["AP"] < 1 and "1 image with more objects" in evaluation.notes()[0]

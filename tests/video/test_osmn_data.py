@@ -265,7 +265,7 @@ def test_weights_are_how_often_a_sample_comes():
     assert counts[:2].tolist() == [400, 200] and 60 < counts[2] < 140 and counts[2] + counts[3] == 200
 
 
-@pytest.mark.parametrize("batch, world, words", [(3, 2, "shared equally"), (100, 1, "fewer than")])
+@pytest.mark.parametrize("batch, world, words", [(3, 2, "a multiple of processes"), (100, 1, "fewer than")])
 def test_batches_that_cannot_be_are_said(batch, world, words):
     with pytest.raises(ConfigError, match=words):
         StepSampler(pool(2, 2), batch, [(32, 32)], 0, 0, 1, 0, world)

@@ -114,7 +114,7 @@ def test_an_exported_model_follows_objects(run, tmp_path):
 def test_a_dry_run_says_what_would_be_done(config, tmp_path, capsys):
     assert train(config, tmp_path / "d", "--dry-run") == 0
     printed = capsys.readouterr().out
-    assert "4 steps of 4 samples of 32x32" in printed and "1 videos" in printed and not (tmp_path / "d").exists()
+    assert "4 steps of 4 samples of 32x32" in printed and "1 video," in printed and not (tmp_path / "d").exists()
 
 
 def test_every_parameter_of_a_network_gets_a_gradient(config):

@@ -89,7 +89,7 @@ def test_an_interrupted_run_goes_on_to_the_same_files(video, network, monkeypatc
 
     monkeypatch.setattr(network, "segment", segment)
     assert run(video) == 130
-    assert f"interrupted after {stop_at} frames" in capsys.readouterr().err
+    assert f"interrupted after {stop_at} frame{'s' * (stop_at > 1)};" in capsys.readouterr().err
     assert len(masks_of(video)) == stop_at and not list((video / "out").rglob(".*.part"))
     monkeypatch.setattr(network, "segment", original)
     network.calls["segment"] = 0

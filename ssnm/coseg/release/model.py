@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import ConfigError, DataError
+from ...naming import counted
 from ...nn.backbones import Backbone
 from ...nn.grouping import fold_groups, unfold_groups
 from ...nn.modulation import scale_and_shift
@@ -233,8 +234,9 @@ class SSNMRelease(nn.Module):
         """
         if group_size != self.fixed_group_size or codes.phi.shape[0] % group_size:
             raise DataError(
-                f"got {codes.phi.shape[0]} images in groups of {group_size}, the release variant takes groups of "
-                f"exactly {self.fixed_group_size}: fill a short group up with images it has, or use model.name: ssnm"
+                f"got {counted(codes.phi.shape[0], 'image')} in groups of {group_size}, the release variant takes "
+                f"groups of exactly {self.fixed_group_size}: fill a short group up with images it has, or use "
+                "model.name: ssnm"
             )
         mask, eigenvalue, energy = self.spatial(unfold_groups(codes.phi, group_size))
         gamma, logits = self.semantic(unfold_groups(codes.indicators, group_size))

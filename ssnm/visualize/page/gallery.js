@@ -160,5 +160,5 @@ function fill() {
   gallery.replaceChildren(...blocks);
   if (!order.length) gallery.replaceChildren(element('p', 'empty', 'No image fits; choose “Show all”.'));
   gallery.querySelectorAll('.shot').forEach((button) => watcher.observe(button));
-  document.getElementById('count').textContent = `${order.length} of ${index.images.length} images`;
+  document.getElementById('count').textContent = `${order.length} of ${index.images.length} image${index.images.length === 1 ? '' : 's'}`;
 }

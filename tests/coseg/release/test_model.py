@@ -244,7 +244,7 @@ def test_layers_that_the_release_shares_must_be_equal_under_their_three_names(we
         (lambda w: w.update({"cls.0.bias": torch.zeros(20)}),
          r"1 of another shape .first: cls.0.bias is \(20,\), wanted \(78,\)"),
         (lambda w: w.update({"mask.1.bias": torch.full((2,), math.nan)}),
-         "1 weights are not finite numbers .first: mask.1.bias"),
+         "1 weight not of finite numbers .first: mask.1.bias"),
     ],
 )
 def test_a_foreign_or_damaged_state_dict_is_refused_by_name(weights, change, message):
