@@ -15,7 +15,7 @@ from ..errors import ConfigError, DataError
 from ..files.atomic import require_writable
 from ..files.listing import left_out, list_folders, list_images
 from ..files.places import find
-from ..naming import printable
+from ..naming import counted, printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,12 +55,14 @@ def run(args: argparse.Namespace) -> int:
             score = 1.0 if result.present is None else float(result.present[index])
             writer.add(Label(name, mask.shape, mask, category, score))
             found += bool(mask.any())
-        print(f"{category}: {found} of {len(usable)} images labelled")
+        print(f"{category}: {found} of {counted(len(usable), 'image')} labelled")
         labelled, images = labelled + found, images + len(usable)
     for problem in unusable:
         print(f"left out: {printable(problem)}")
     if not images:
         raise DataError("no image could be used; the lines above say why")
+    if earlier := writer.earlier():
+        print(f"note: {earlier}")
     print(f"{args.format}: {', '.join(map(str, writer.close()))}")
     return 0
 

@@ -15,11 +15,15 @@ from xml.etree import ElementTree
 import numpy as np
 
 from ..errors import ConfigError, DataError
-from ..files.atomic import mask_png, write_atomically
+from ..files.atomic import mask_png, write_atomically, writing
+from ..files.listing import shorten
 from ..files.polygons import join, mask_to_polygons
+from ..naming import counted, natural_key
 from .coco_index import import_mask_codec
 
 FORMATS = ("coco", "yolo", "cvat", "masks")
+_INDEX = {"coco": "annotations.json", "yolo": "data.yaml", "cvat": "annotations.xml", "masks": "classes.txt"}
+_PER_IMAGE = {"yolo": ("labels", ".txt"), "masks": ("masks", ".png")}
 
 
 @dataclass(frozen=True)
@@ -65,9 +69,26 @@ class LabelWriter:
             DataError: two images whose files would be one; the file cannot be written.
         """
         mask = label.mask if label.mask is not None and label.mask.any() else None
-        if self.format in ("yolo", "masks"):
+        if self.format in _PER_IMAGE:
             self._require_own_file(label.name)
+            if mask is None:  # one of an earlier run would say otherwise
+                with writing(self._file_of(label.name)):
+                    self._file_of(label.name).unlink(missing_ok=True)
         getattr(self, f"_add_{self.format}")(label, mask)
+
+    def earlier(self) -> str:
+        """What `out` holds of an earlier run beside the images added here, in one line: the one file that :meth:`close`
+        replaces, or labels of other images; or ""."""
+        if self.format not in _PER_IMAGE:
+            file = self.out / _INDEX[self.format]
+            return f"{file} of an earlier run is replaced" if file.is_file() else ""
+        folder, suffix = _PER_IMAGE[self.format]
+        place = self.out / folder
+        found = {file.relative_to(place).with_suffix("").as_posix() for file in place.rglob(f"*{suffix}")}
+        others = sorted(found - self._seen.keys(), key=natural_key)
+        if not others:
+            return ""
+        return f"{self.out} also holds labels of {counted(len(others), 'image')} of an earlier run: {shorten(others)}"
 
     def close(self) -> list[Path]:
         """Write what is left; the files that a reader starts from."""
@@ -78,14 +99,14 @@ class LabelWriter:
                 "annotations": self._annotations,
                 "categories": [{"id": i + 1, "name": name} for i, name in enumerate(self.classes)],
             }
-            return [self._write("annotations.json", json.dumps(document))]
+            return [self._write(json.dumps(document))]
         if self.format == "cvat":
             ElementTree.indent(self._xml)
-            return [self._write("annotations.xml", ElementTree.tostring(self._xml, "unicode", xml_declaration=True))]
+            return [self._write(ElementTree.tostring(self._xml, "unicode", xml_declaration=True))]
         if self.format == "yolo":
             names = "".join(f"  {i}: {json.dumps(name, ensure_ascii=False)}\n" for i, name in enumerate(self.classes))
-            return [self._write("data.yaml", f"path: .\ntrain: images\nval: images\nnames:\n{names}")]
-        return [self._write("classes.txt", "".join(f"{name}\n" for name in self.classes))]
+            return [self._write(f"path: .\ntrain: images\nval: images\nnames:\n{names}")]
+        return [self._write("".join(f"{name}\n" for name in self.classes))]
 
     def _add_coco(self, label: Label, mask: np.ndarray | None) -> None:
         height, width = label.size
@@ -111,8 +132,7 @@ class LabelWriter:
             return
         ring = join(mask_to_polygons(mask)) / np.array(label.size[::-1], dtype=np.float64)
         numbers = " ".join(f"{value:.6g}" for value in ring.ravel())
-        name = PurePosixPath(label.name).with_suffix(".txt")
-        self._write(f"labels/{name}", f"{self.classes.index(label.category)} {numbers}\n")
+        write_atomically(self._file_of(label.name), f"{self.classes.index(label.category)} {numbers}\n")
 
     def _add_cvat(self, label: Label, mask: np.ndarray | None) -> None:
         height, width = label.size
@@ -127,7 +147,11 @@ class LabelWriter:
 
     def _add_masks(self, label: Label, mask: np.ndarray | None) -> None:
         if mask is not None:
-            write_atomically(self.out / "masks" / PurePosixPath(label.name).with_suffix(".png"), mask_png(mask))
+            write_atomically(self._file_of(label.name), mask_png(mask))
+
+    def _file_of(self, name: str) -> Path:
+        folder, suffix = _PER_IMAGE[self.format]
+        return self.out / folder / PurePosixPath(name).with_suffix(suffix)
 
     def _require_own_file(self, name: str) -> None:
         stem = str(PurePosixPath(name).with_suffix(""))
@@ -135,9 +159,9 @@ class LabelWriter:
             raise DataError(f"{name} and {self._seen[stem]} would have one label file; rename one of them")
         self._seen[stem] = name
 
-    def _write(self, name: str, text: str) -> Path:
-        write_atomically(self.out / name, text)
-        return self.out / name
+    def _write(self, text: str) -> Path:
+        write_atomically(self.out / _INDEX[self.format], text)
+        return self.out / _INDEX[self.format]
 
 
 def check_classes(classes: Sequence[str]) -> None:

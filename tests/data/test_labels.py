@@ -112,6 +112,24 @@ def test_two_images_with_one_label_file_are_refused(tmp_path):
 # The command
 
 
+@pytest.mark.parametrize("kind, said", [("coco", "annotations.json of an earlier run is replaced"),
+                                        ("yolo", "also holds labels of 1 image of an earlier run: set/0")])  # fmt: skip
+def test_what_an_earlier_run_left_is_said_by_the_command(groups, checkpoint, tmp_path, capsys, kind, said):
+    command = ["label", str(groups), "--format", kind, "--out", str(tmp_path), "--checkpoint", str(checkpoint)]
+    assert main(command) == 0 and "earlier run" not in capsys.readouterr().out
+    written(tmp_path, kind)
+    (tmp_path / "labels" / "set" / "1.txt").unlink(missing_ok=True)
+    assert main(command) == 0 and said in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind, file", [("yolo", "labels/a.txt"), ("masks", "masks/a.png")])
+def test_an_image_that_lost_its_object_loses_its_label(tmp_path, kind, file):
+    for mask, there in ((shapes()[0], True), (None, False)):
+        writer = LabelWriter(kind, tmp_path, ("cat",))
+        writer.add(Label("a.jpg", (60, 80), mask, "cat"))
+        assert (tmp_path / file).is_file() == there and writer.earlier() == ""
+
+
 @pytest.fixture(scope="module")
 def groups(tmp_path_factory):
     """Folders of one kind each, one unreadable file among them."""
