@@ -202,7 +202,7 @@ def train(
     stream, meter, guard = iter(batches), state.meter, FiniteGuard()
     meter.restart_clock()
     saved = time.monotonic()
-    with stop_on_signal() as stop:
+    with stop_on_signal(lambda: state.step >= options.steps - 1) as stop:
         while state.step < options.steps:
             with meter.waiting():
                 micro = [next(stream) for _ in range(options.accumulate)]
@@ -274,8 +274,11 @@ def _require_usable_scale(state: TrainState, batch: Any) -> None:
 
 
 @contextmanager
-def stop_on_signal() -> Iterator[list[str]]:
-    """A list that becomes non-empty when SIGINT or SIGTERM arrives, which is said; a second one interrupts at once."""
+def stop_on_signal(at_last: Callable[[], bool] = lambda: False) -> Iterator[list[str]]:
+    """A list that becomes non-empty when SIGINT or SIGTERM arrives, which is said; a second one interrupts at once.
+
+    at_last: whether the last step is being made, which ends the run as if nothing had arrived.
+    """
     caught: list[str] = []
 
     def handle(number: int, frame: Any) -> None:
@@ -283,7 +286,8 @@ def stop_on_signal() -> Iterator[list[str]]:
             raise KeyboardInterrupt
         caught.append(signal.Signals(number).name)
         if os.environ.get("RANK", "0") == "0":  # a validation can take minutes: silence would look like a hang
-            line = f"{caught[0]}: stops and saves after this step or validation; once more stops at once\n"
+            what = "goes on, this is the last step" if at_last() else "stops after this step or validation"
+            line = f"{caught[0]}: {what}; once more stops at once, without saving\n"
             os.write(2, line.encode())  # print is not allowed in the middle of a print
 
     previous = {}

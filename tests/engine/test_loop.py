@@ -298,16 +298,17 @@ def signalled_at(step: int, number: int):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_the_run_after_its_step_and_saves(number):
+def test_a_signal_ends_the_run_after_its_step_and_saves(number, capfd):
     state, saved = linear_state(), []
     finished = run(state, signalled_at(2, number), save=lambda s: saved.append(s.step))
     assert finished is False and state.step == 3 and saved == [3]
+    assert f"{number.name}: stops after this step or validation; once more" in capfd.readouterr().err
 
 
-def test_a_signal_during_the_last_step_is_a_finished_run():
+def test_a_signal_during_the_last_step_is_a_finished_run_and_is_said_to_be_one(capfd):
     state, saved = linear_state(), []
     assert run(state, signalled_at(STEPS - 1, signal.SIGTERM), save=lambda s: saved.append(s.step)) is True
-    assert saved == [STEPS]
+    assert saved == [STEPS] and "SIGTERM: goes on, this is the last step; once more" in capfd.readouterr().err
 
 
 def test_a_second_signal_interrupts_at_once():
