@@ -57,7 +57,7 @@ class QualityRule:
 def expected_J(probabilities: np.ndarray, threshold: float | str = 0.5) -> np.ndarray:
     """(N, S, S) -> (N,): were every pixel the object's with its own probability, the expected intersection of mask and
     object over their expected union; 0 for an empty mask. threshold: what cuts a map into its mask."""
-    inside = np.stack([binarize(p, str(threshold))[0] for p in probabilities])
+    inside = np.array([binarize(p, str(threshold))[0] for p in probabilities], bool).reshape(probabilities.shape)
     hit = (probabilities * inside).sum((1, 2), dtype=np.float64)
     union = inside.sum((1, 2)) + (probabilities * ~inside).sum((1, 2), dtype=np.float64)
     return hit / np.maximum(union, 1e-12)

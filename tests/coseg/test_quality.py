@@ -26,6 +26,11 @@ def test_the_expected_j_is_the_mean_j_over_objects_drawn_by_the_map():
     assert expected_J(soft)[0] == pytest.approx(np.mean(drawn), abs=0.01)
 
 
+def test_no_images_have_no_quality():
+    none = np.zeros((0, 8, 8), np.float32)
+    assert expected_J(none).shape == (0,) and RULE(none, np.zeros(0)).shape == (0,)
+
+
 def test_sure_maps_are_better_than_unsure_ones_and_an_empty_mask_is_worth_nothing():
     sure = np.zeros((8, 8), np.float32)
     sure[:4] = 1.0
