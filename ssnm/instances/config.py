@@ -54,13 +54,13 @@ class Config:
         require({"side": self.side}, *NOT_NEGATIVE)
 
 
-# What `mode="fast"` means without a config; configs/deepco3_small.yaml says the same.
+# What `mode="fast"` means without a config; configs/deepco3_fast.yaml says the same.
 FAST = {
     "model": {"backbone": {"name": "mobilenetv2_100", "weights": "shipped", "tap": ""}},
-    "fit": {"mode": "fast", "size": 448, "epochs": 40, "lr": 1e-3},
-    "responses": {"down_to_stride": 8, "max_peaks": 12, "clip": True},
-    "proposals": {"scales": [100.0]},
-    "select": {"normalise": True},
+    "fit": {"mode": "fast", "size": 448, "epochs": 20, "lr": 1e-3},
+    "responses": {"kind": "gaussian", "down_to_stride": 8, "max_peaks": 12, "clip": True},
+    "proposals": {"scales": [100.0], "limit": 600},
+    "select": {"rule": "explain", "normalise": True, "noise_filter": False, "least": 0.25},
     "side": 375,
 }
 PAPER = {"fit": {"resize": "matlab"}, "responses": {"resize": "matlab"}, "proposals": {"from_saliency": False}}

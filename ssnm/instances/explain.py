@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..files.components import component_masks
-from .select import within_area
+from .select import covered_cells, within_area
 
 LEVELS = (0.3, 0.5, 0.7)  # at which E falls into components
 LEAST_SHARE = 0.003  # of the image, the smallest component
@@ -39,7 +39,7 @@ def explain_instances(
         damping: a score is multiplied by (1 - IoU) ** damping for every better mask that was chosen.
         cosaliency_weight: w in [0, 1]; E = S^ ** (1 - w / 2) * S ** (w / 2), and masks are ranked by the mean of
             S^ ** (1 - w) * S ** w.
-        least: masks below this score are dropped.
+        least: masks that do not score more are dropped; a share, as scores lie in [0, 1].
         limit: at most so many masks.
 
     Returns:
@@ -55,14 +55,13 @@ def explain_instances(
     scores = _scores(candidates, evidence, pieces, category)
     best = np.argsort(-scores, kind="stable")[:CONSIDERED]
     candidates, scores = candidates[best], scores[best]
-    flat = candidates.reshape(len(candidates), -1).astype(np.float32)
-    areas = flat.sum(1)
+    areas = covered_cells(candidates)
     chosen, values, left = [], [], scores.copy()
     while len(chosen) < limit and left.max() > least:
         index = int(left.argmax())
         chosen.append(index)
         values.append(left[index])
-        common = flat @ flat[index]
+        common = covered_cells(candidates, candidates[index])
         left *= (1 - common / (areas + areas[index] - common)) ** damping
         left[index] = 0.0
     return candidates[chosen], np.array(values)
@@ -79,13 +78,13 @@ def _pieces(evidence: np.ndarray) -> np.ndarray:
 def _scores(candidates: np.ndarray, evidence: np.ndarray, pieces: np.ndarray, category: np.ndarray) -> np.ndarray:
     """Soft IoU with the piece it covers best, times the mean of `category` inside: (M,)."""
     weights = (pieces * evidence).reshape(len(pieces), -1)  # (n, HW)
-    columns = np.concatenate([weights, category.reshape(1, -1)]).T.astype(np.float32)  # (HW, n + 1)
+    inside = np.stack([category.ravel(), np.ones(category.size)])
+    columns = np.concatenate([weights, inside]).T.astype(np.float32)  # (HW, n + 2)
     scores = np.empty(len(candidates))
     for start in range(0, len(candidates), 256):
         part = candidates[start : start + 256]
-        sums = part.reshape(len(part), -1).astype(np.float32) @ columns  # (256, n + 1)
-        areas = np.count_nonzero(part, axis=(1, 2))[:, None]
-        covered = sums[:, :-1]
-        overlap = covered / (areas + weights.sum(1) - covered)
-        scores[start : start + 256] = overlap.max(1) * sums[:, -1] / areas[:, 0]
+        sums = part.reshape(len(part), -1).astype(np.float32) @ columns  # (256, n + 2)
+        covered, of_category, areas = sums[:, :-2], sums[:, -2], sums[:, -1]
+        overlap = covered / (areas[:, None] + weights.sum(1) - covered)
+        scores[start : start + 256] = overlap.max(1) * of_category / areas
     return scores

@@ -87,5 +87,20 @@ def enlarged(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """A mask (h, w) bool at (H, W): bilinear, cut at one half, so that edges are smooth and not stairs."""
     if mask.shape == size:
         return mask
-    image = Image.fromarray(mask.astype(np.uint8) * 255)
-    return np.asarray(image.resize(size[::-1], Image.Resampling.BILINEAR)) > 127
+    full = np.zeros(size, dtype=bool)
+    if mask.any():  # only where it lies: most of 12 megapixels is background
+        (top, bottom), (left, right) = (_span(mask.any(axis=1 - axis), size[axis]) for axis in (0, 1))
+        down, across = mask.shape[0] / size[0], mask.shape[1] / size[1]  # cells of the mask per pixel
+        part = Image.fromarray(mask.astype(np.uint8) * 255).resize(
+            (right - left, bottom - top), Image.Resampling.BILINEAR,
+            box=(left * across, top * down, right * across, bottom * down),
+        )  # fmt: skip
+        full[top:bottom, left:right] = np.asarray(part) > 127
+    return full
+
+
+def _span(covered: np.ndarray, length: int) -> tuple[int, int]:
+    """First pixel of `length` and the one after the last that meet the covered cells, (n,) bool; to pixels beyond a
+    bilinear filter gives less than one half."""
+    cells, count = np.flatnonzero(covered), len(covered)
+    return int(cells[0]) * length // count, -(-(int(cells[-1]) + 1) * length // count)

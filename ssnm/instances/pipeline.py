@@ -34,7 +34,7 @@ class SelectSettings:
     """How masks are chosen; the defaults are the paper's code.
 
     rule: "peaks", one proposal for each peak by Eq. (7); "explain", masks that explain prior and co-saliency, however
-    many, of which only `area`, `damping`, `cosaliency_weight` and `noise_filter` are asked (see `explain`).
+    many, of which only `area`, `damping`, `cosaliency_weight`, `least` and `noise_filter` are asked (see `explain`).
     beta, gamma, nms, area, size_power: see `select.select_instances`. normalise: each response is brought to sum 1
     and gamma rescaled with it, so that scores do not depend on the image's size. saliency: S takes part in the ranking;
     without it (S = 1, the ablation of the paper's Table 3) responses stand alone. noise_filter: drop what lies below
@@ -44,6 +44,7 @@ class SelectSettings:
     rule: Literal["peaks", "explain"] = "peaks"
     damping: float = 2.0
     cosaliency_weight: float = 1.0
+    least: float = 0.02
     beta: float = 0.8
     gamma: float = 1e-5
     nms: float = 0.4
@@ -56,7 +57,7 @@ class SelectSettings:
     def __post_init__(self) -> None:
         require(values("select", self, "beta", "gamma", "size_power", "damping"), *NOT_NEGATIVE)
         area = {f"select.area.{i}": share for i, share in enumerate(self.area)}
-        require(values("select", self, "nms", "cosaliency_weight") | area, *SHARE)
+        require(values("select", self, "nms", "cosaliency_weight", "least") | area, *SHARE)
         if self.area[0] >= self.area[1]:
             raise ConfigError(f"select.area must be a smaller and a larger share, got {self.area}")
 
@@ -137,7 +138,7 @@ def choose(evidence: Evidence, proposals: np.ndarray, settings: SelectSettings, 
     saliency, responses, gamma = evidence.cosaliency, evidence.responses, settings.gamma
     if settings.rule == "explain":
         masks, scores = explain_instances(
-            saliency, prior, proposals, settings.area, settings.damping, settings.cosaliency_weight
+            saliency, prior, proposals, settings.area, settings.damping, settings.cosaliency_weight, settings.least
         )
         return Found(masks, scores)
     if not settings.saliency:

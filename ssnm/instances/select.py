@@ -74,8 +74,14 @@ def select_instances(
 def within_area(proposals: np.ndarray, area: tuple[float, float] = (2e-5, 0.85)) -> np.ndarray:
     """Indices of the proposals (M, H, W) whose share of the image lies in `area`, both ends included."""
     cells = proposals.shape[1] * proposals.shape[2]
-    covered = np.count_nonzero(proposals, axis=(1, 2))
+    covered = covered_cells(proposals)
     return np.flatnonzero((covered >= area[0] * cells) & (covered <= area[1] * cells))
+
+
+def covered_cells(masks: np.ndarray, within: np.ndarray | None = None) -> np.ndarray:
+    """How many cells each of the masks (M, H, W) bool covers, of all or of those `within` (H, W) bool: (M,)."""
+    # One by one: numpy counts a whole array by bytes, but along axes by adding up numbers of eight bytes.
+    return np.array([np.count_nonzero(m if within is None else m & within) for m in masks], dtype=np.int64)
 
 
 def best_proposals(

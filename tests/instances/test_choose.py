@@ -49,6 +49,15 @@ def test_normalised_scores_do_not_depend_on_the_scale_of_responses():
     np.testing.assert_allclose(once.scores, by_hand[1])
 
 
+def test_the_rule_explain_keeps_the_masks_that_score_more_than_the_least():
+    part = block(slice(5, 20), slice(5, 12))
+    settings = replace(NO_AREA, rule="explain", damping=0.0)
+    every = choose(EVIDENCE, np.stack([OBJECT, part]), settings, PRIOR)
+    assert len(every.scores) == 2 and every.scores[1] > settings.least
+    some = choose(EVIDENCE, np.stack([OBJECT, part]), replace(settings, least=float(every.scores[1])), PRIOR)
+    assert np.array_equal(some.masks, every.masks[:1]) and np.array_equal(some.scores, every.scores[:1])
+
+
 def test_the_rule_explain_needs_no_peak():
     without = replace(EVIDENCE, responses=np.zeros((0, *SIZE)), peaks=np.zeros((0, 2)), peak_scores=np.zeros(0))
     found = choose(without, PROPOSALS, replace(NO_AREA, rule="explain"), PRIOR)

@@ -8,11 +8,14 @@ import pytest
 from PIL import Image
 
 import ssnm.instances
+from ssnm.data.coco_results import decode_mask
 from ssnm.errors import ConfigError, DataError, MissingPackageError
 from ssnm.files import given
 from ssnm.instances import discovery
 from ssnm.instances.config import config_from_dict
-from ssnm.instances.result import image_ids, index_image
+from ssnm.instances.photos import enlarged, read_photos
+from ssnm.instances.prior import PriorRecord
+from ssnm.instances.result import Discovery, Found, image_ids, index_image
 
 TINY = config_from_dict(
     {
@@ -126,6 +129,31 @@ def test_large_jpegs_are_read_reduced_and_their_masks_are_of_full_size(tmp_path,
     result = find([tmp_path / "large.jpg"])
     assert result.masks[0].shape[1:] == (1560, 2600) and result.overlay(0, 400).size == (400, 240)
     assert [rgb.array.shape[:2] for rgb, _ in decoded] == [(780, 1300), (390, 650)]  # for the network, for a person
+
+
+def test_only_the_part_of_a_mask_that_is_not_empty_is_resized_and_nothing_is_lost():
+    random = np.random.default_rng(0)
+    for height, width, size in ((12, 20, (120, 200)), (20, 12, (61, 37)), (30, 40, (7, 9)), (9, 9, (9, 50))):
+        for covered in ((slice(None), slice(None)), (slice(0, 3), slice(5, 8)), (slice(6, 9), slice(0, 1))):
+            mask = np.zeros((height, width), dtype=bool)
+            mask[covered] = random.random(mask[covered].shape) > 0.4
+            image = Image.fromarray(mask.astype(np.uint8) * 255)
+            whole = np.asarray(image.resize(size[::-1], Image.Resampling.BILINEAR)).astype(int)
+            wrong = enlarged(mask, size) != (whole > 127)
+            assert (abs(whole[wrong] - 127.5) < 1).all()  # ties, which rounding may send either way
+    assert not enlarged(np.zeros((3, 4), dtype=bool), (30, 40)).any()
+
+
+def test_masks_are_upright_and_lie_column_by_column_as_run_lengths_go(tmp_path):
+    small = np.zeros((2, 30, 50), dtype=bool)
+    small[0, 2:10, 5:40], small[1, 20:28, :6] = True, True
+    pictures, found = read_photos([photo()]), [Found(small, np.array([0.9, 0.4]))]
+    result = Discovery(pictures, found, PriorRecord("drawn", None), {})
+    expected = small.repeat(2, axis=1).repeat(2, axis=2)
+    wrong = result.masks[0] != expected
+    assert result.masks[0].shape == (2, 60, 100) and wrong.mean() < 0.002 and result.masks[0][0].flags.f_contiguous
+    records = json.loads((result.save(tmp_path) / "instances.json").read_text())
+    assert all((decode_mask(r["segmentation"], "") == m).all() for r, m in zip(records, result.masks[0], strict=True))
 
 
 def test_the_better_mask_lies_on_top():

@@ -20,7 +20,7 @@ ARRIVES = {
     "responses.max_peaks": 5, "responses.clip": True, "responses.resize": "matlab",
     "proposals.scales": (70.0,), "proposals.min_region": 9, "proposals.colour": 0.5, "proposals.from_saliency": False,
     "proposals.selective_search": False, "proposals.limit": 7, "proposals.min_share": 0.1,
-    "select.rule": "explain", "select.damping": 1.0, "select.cosaliency_weight": 0.5,
+    "select.rule": "explain", "select.damping": 1.0, "select.cosaliency_weight": 0.5, "select.least": 0.3,
     "select.beta": 0.1, "select.gamma": 0.2, "select.nms": 0.3,
     "select.area": (0.1, 0.2), "select.size_power": 0.5, "select.normalise": True, "select.saliency": False,
     "select.noise_filter": False,
