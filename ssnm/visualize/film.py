@@ -46,22 +46,30 @@ def write_film(
     if not sections:
         raise DataError("a report needs at least one group or sequence, got none; test some first")
     items = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in facts.items())
-    page = resources.files(__package__) / "page"
-    head = Template((page / "film.html").read_text(encoding="utf-8")).substitute(
-        title=escape(title),
-        style=(page / "report.css").read_text(encoding="utf-8"),
+    head = fill(
+        "film.html", title,
         columns=columns,
         tiles="\n".join(f'<div class="tile"><strong>{v}</strong><span>{escape(k)}</span></div>' for v, k in tiles),
         facts=f'<div class="facts"><dl>{items}</dl></div>'
         + "".join(f'<p class="note">{escape(note)}</p>' for note in notes),
         table=table,
-    )
+    )  # fmt: skip
     with replacing(path) as partial, open(partial, "w", encoding="utf-8") as file:
         file.write(head)
         for section in sections:
             file.write(section())
         file.write("</main>\n</body>\n</html>\n")
     return Path(path)
+
+
+def asset(name: str) -> str:
+    return (resources.files(__package__) / "page" / name).read_text(encoding="utf-8")
+
+
+def fill(name: str, title: str, **parts: object) -> str:
+    """A page of the package with its parts, HTML, and the head that all pages share; title: text."""
+    head = Template(asset("head.html")).substitute(title=escape(title), style=asset("report.css"))
+    return Template(asset(name)).substitute(parts, head=head, title=escape(title))
 
 
 def film(name: str, said: str, columns: int, strips: Iterable[Mapping[str, Sequence[str]]], above: str = "") -> str:

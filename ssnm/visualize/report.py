@@ -9,10 +9,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Iterator
-from html import escape
-from importlib import resources
 from pathlib import Path
-from string import Template
 from typing import Any
 
 import numpy as np
@@ -20,6 +17,7 @@ import numpy as np
 from ..files.atomic import replacing
 from ..files.parallel import in_threads
 from . import summary
+from .film import asset, fill
 from .layers import THUMBNAIL_SIDE, ImageLayers, image_layers
 from .overlays import FALSE_ALARM, HIT, MISS, OBJECT, TRUTH, diverging_colours
 from .records import Report, RunRecord
@@ -110,10 +108,9 @@ def _progressing(
 def _head(report: Report, parts: list[ImageLayers]) -> str:
     """The page up to the thumbnails: summary, controls, index and scripts."""
     index = json.dumps(_index(report, parts), separators=(",", ":")).replace("<", "\\u003c")
-    scripts = "\n".join(_asset(name) for name in SCRIPTS)
-    return Template(_asset("report.html")).substitute(
-        title=escape(report.title),
-        style=_asset("report.css"),
+    scripts = "\n".join(map(asset, SCRIPTS))
+    return fill(
+        "report.html", report.title,
         tiles=summary.tiles(report),
         facts=summary.facts(report),
         table=summary.table(report),
@@ -122,7 +119,7 @@ def _head(report: Report, parts: list[ImageLayers]) -> str:
         body_class="scored" if report.scored else "unscored",
         index=index,
         script=f"(() => {{\n'use strict';\n{scripts}\n}})();",
-    )
+    )  # fmt: skip
 
 
 def _index(report: Report, parts: list[ImageLayers]) -> dict[str, Any]:
@@ -161,7 +158,3 @@ def _image_entry(report: Report, number: int, part: ImageLayers) -> dict[str, An
 
 def _rounded(value: float | None) -> float | None:
     return None if value is None else round(float(value), 5)
-
-
-def _asset(name: str) -> str:
-    return (resources.files(__package__) / "page" / name).read_text(encoding="utf-8")
