@@ -3,7 +3,7 @@
 In the order data flows (Figure 2): backbone -> multi-resolution CFMs -> fusion -> spatial modulator (S),
 coarsest CFM -> semantic modulator (gamma) -> modulation of every level -> FPN-style head -> mask logits.
 
-B groups, N images in a group, M = B*N images, C_k channels of level k, D descriptor channels, L co-categories.
+B groups, N images in a group, M = N*h*w descriptors of D channels in a group, C_k channels of level k, L co-categories.
 Levels are ordered finest first; the last one is the coarsest (7x7 for a 224x224 image).
 What the paper leaves open is listed in docs/deviations.md.
 """
@@ -48,7 +48,7 @@ class Fusion(nn.Module):
         self.activation = ACTIVATIONS[activation]()
 
     def forward(self, cfms: Sequence[Tensor]) -> Tensor:
-        """[(M, C_k, H_k, W_k)] finest first -> (M, D, h, w) at the coarsest size."""
+        """[(B*N, C_k, H_k, W_k)] finest first -> (B*N, D, h, w) at the coarsest size."""
         if len(cfms) == 1:
             return self.lateral[0](cfms[0])
         running, convolutions = cfms[0], [self.lateral[0], *self.running]
@@ -140,8 +140,8 @@ class SemanticModulator(nn.Module):
         nn.init.ones_(self.group_pooling.expand.bias)  # training starts near gamma = 1, the unmodulated network
 
     def indicators(self, cfm: Tensor) -> Tensor:
-        """The coarsest CFM (M, d, h, w) -> one indicator per image (M, d)."""
-        return self.image_pooling(cfm.flatten(2).transpose(1, 2))  # (M, d, h, w) -> (M, h*w, d)
+        """The coarsest CFM (B*N, d, h, w) -> one indicator per image (B*N, d)."""
+        return self.image_pooling(cfm.flatten(2).transpose(1, 2))  # (B*N, d, h, w) -> (B*N, h*w, d)
 
     def forward(self, indicators: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """indicators (B, N, d), weights (B, N) of the images -> gamma (B, D), category logits (B, L)."""
@@ -165,7 +165,7 @@ class SegmentationHead(nn.Module):
         self.activation = ACTIVATIONS[activation]()
 
     def forward(self, maps: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
-        """modulated maps [(M, D, H_k, W_k)] finest first -> mask logits (M, H, W) of `size`."""
+        """modulated maps [(B*N, D, H_k, W_k)] finest first -> mask logits (B*N, H, W) of `size`."""
         x = maps[-1]
         for level in reversed(range(len(maps))):
             if level < len(maps) - 1:
@@ -180,7 +180,7 @@ class SegmentationHead(nn.Module):
 class ImageCodes:
     """What the modulators need of each image; small, so that a group of thousands fits in memory.
 
-    phi (M, D, h, w) fused maps or None; indicators (M, d) or None.
+    phi (B*N, D, h, w) fused maps or None; indicators (B*N, d) or None.
     """
 
     phi: Tensor | None = field(default=None)
@@ -258,7 +258,7 @@ class SSNM(nn.Module):
         return SSNMOutput(logits, modulation, exchanged, alone)
 
     def encode(self, cfms: Sequence[Tensor]) -> ImageCodes:
-        """CFMs of M images -> what the modulators need of each; images do not see each other here."""
+        """CFMs of B*N images -> what the modulators need of each; images do not see each other here."""
         phi = None
         if self.spatial is not None:
             phi = cfms[-1] if self.fusion is None else self.fusion(cfms)

@@ -31,7 +31,7 @@ class Encoder(nn.Module):
         self.backbone, self.fusion = model.backbone, model.fusion
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """(M, 3, H, W) in [0, 1] -> the levels, finest first, and phi where it is fused of them."""
+        """(N, 3, H, W) in [0, 1] -> the levels, finest first, and phi where it is fused of them."""
         levels = self.backbone(images)
         return tuple(levels) if self.fusion is None else (*levels, self.fusion(levels))
 
@@ -44,7 +44,7 @@ class Head(nn.Module):
         self.model = model
 
     def forward(self, levels: list[Tensor], modulation: dict[str, Tensor], size: Tensor) -> Tensor:
-        """Levels of M images, {gamma (1, D), spatial_mask (1, M, h, w)}, size (2,) -> logits (M, *size)."""
+        """Levels of N images, {gamma (1, D), spatial_mask (1, N, h, w)}, size (2,) -> logits (N, *size)."""
         told = Modulation(modulation.get("spatial_mask"), modulation.get("gamma"))
         return self.model.segment(levels, told, (size[0], size[1]))
 

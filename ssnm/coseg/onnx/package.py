@@ -1,7 +1,7 @@
 """The folder that an exported model is: two graphs, the modulators' weights, and one JSON file that says the rest.
 
-    encoder.onnx    images (M, 3, H, W) float32 RGB in [0, 1] -> level_0 (finest) .. level_K, and phi where it is fused
-    head.onnx       level_0 .., gamma (1, D), spatial_mask (1, M, h, w), size (2,) int64 -> logits (M, *size)
+    encoder.onnx    images (N, 3, H, W) float32 RGB in [0, 1] -> level_0 (finest) .. level_K, and phi where it is fused
+    head.onnx       level_0 .., gamma (1, D), spatial_mask (1, N, h, w), size (2,) int64 -> logits (N, *size)
     modulator.npz   arrays of the semantic modulator, by their names in torch
     model.json      format, opset, precision, what inference needs, settings of the modulators, model card
 """

@@ -40,7 +40,7 @@ class OnnxModel:
         return self
 
     def backbone(self, images: Tensor) -> list[Tensor]:
-        """(M, 3, H, W) in [0, 1] -> the levels, finest first, and phi where it is fused of them."""
+        """(N, 3, H, W) in [0, 1] -> the levels, finest first, and phi where it is fused of them."""
         levels, phi = self.network.encode(images.contiguous().numpy())
         maps = [torch.from_numpy(level) for level in levels]
         return maps if phi is None or phi is levels[-1] else _LevelsAndPhi(maps, torch.from_numpy(phi))

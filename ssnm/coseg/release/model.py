@@ -5,7 +5,7 @@ In the order data flows: VGG16 with batch norm -> taps after pool2..pool5 -> two
 coarser levels share one set of layers -> two channels, whose difference is the mask logit.
 docs/release.md lists what differs from the paper and why each difference is kept here.
 
-B groups, N = 5 images in a group, M = B*N images, L co-categories, P positions. Levels are ordered finest first.
+B groups, N = 5 images in a group, L co-categories, P positions. Levels are ordered finest first.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class ReleaseBackbone(Backbone):
         super().__init__(BACKBONE, weights)
 
     def forward(self, images: Tensor, grey: Tensor | None = None) -> list[Tensor]:
-        """(M, 3, 224, 224) RGB in [0, 1], grey (M,) bool or None -> pool2..pool5, (M, C_k, 56 / 2^k, 56 / 2^k).
+        """(B*N, 3, 224, 224) RGB in [0, 1], grey (B*N,) bool or None -> pool2..pool5, (B*N, C_k, 56 / 2^k, 56 / 2^k).
 
         Raises:
             DataError: another size.
@@ -52,13 +52,13 @@ class ReleaseBackbone(Backbone):
         self.check_size(images)
         mean, std = self.mean, self.std
         if grey is not None:
-            single = grey[:, None, None, None]  # (M,) -> (M, 1, 1, 1)
+            single = grey[:, None, None, None]  # (B*N,) -> (B*N, 1, 1, 1)
             mean, std = torch.where(single, GREY_MEAN, mean), torch.where(single, GREY_STD, std)
         return self.net((images - mean) / std)
 
     @staticmethod
     def check_size(images: Tensor) -> None:
-        """Refuse images (M, 3, H, W) that are not 224x224."""
+        """Refuse images (B*N, 3, H, W) that are not 224x224."""
         height, width = images.shape[-2:]
         if (height, width) != (SSNMRelease.fixed_size, SSNMRelease.fixed_size):
             raise DataError(
@@ -123,7 +123,7 @@ class ReleaseSemantic(nn.Module):
         self.classifier = nn.Linear(dim, num_categories)
 
     def indicators(self, features: Tensor) -> Tensor:
-        """The coarsest level (M, D, h, w) -> one flattened channel-by-channel matrix per image, (M, 4096)."""
+        """The coarsest level (B*N, D, h, w) -> one flattened channel-by-channel matrix per image, (B*N, 4096)."""
         return _channel_products(self.reduce_image(features).relu())
 
     def forward(self, indicators: Tensor) -> tuple[Tensor, Tensor]:
@@ -135,8 +135,8 @@ class ReleaseSemantic(nn.Module):
 
 
 def _channel_products(maps: Tensor) -> Tensor:
-    """Z Z^T over all positions, flattened: neither centred nor divided. (M, c, h, w) -> (M, c*c)."""
-    z = maps.flatten(2)  # (M, c, P)
+    """Z Z^T over all positions, flattened: neither centred nor divided. (B*N, c, h, w) -> (B*N, c*c)."""
+    z = maps.flatten(2)  # (B*N, c, P)
     return (z @ z.mT).flatten(1)
 
 
@@ -150,7 +150,7 @@ class DecoderStage(nn.Module):
         self.upsample = nn.ConvTranspose2d(dim, dim, 4, stride=2, padding=1) if upsample else nn.Identity()
 
     def forward(self, features: Tensor, coarser: Tensor | None = None) -> Tensor:
-        """features (M, D, h, w), coarser of the same shape or None -> (M, D, 2h, 2w), or (M, D, h, w)."""
+        """features (B*N, D, h, w), coarser of the same shape or None -> (B*N, D, 2h, 2w), or (B*N, D, h, w)."""
         x = self.lateral(features).relu()
         if coarser is not None:
             x = x + coarser
@@ -168,7 +168,7 @@ class ReleaseDecoder(nn.Module):
         self.upsample = nn.ConvTranspose2d(2, 2, 8, stride=4, padding=2)
 
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
-        """modulated levels (M, D, h_k, w_k), finest first -> mask logits (M, 4*h_0, 4*w_0).
+        """modulated levels (B*N, D, h_k, w_k), finest first -> mask logits (B*N, 4*h_0, 4*w_0).
 
         The release takes a softmax over two channels; the first one's probability is the sigmoid of their difference.
         """
@@ -223,7 +223,7 @@ class SSNMRelease(nn.Module):
         return SSNMOutput(unfold_groups(self._decode(levels, modulation), group_size), modulation)
 
     def encode(self, cfms: Sequence[Tensor]) -> ImageCodes:
-        """pool2..pool5 of M images -> what the modulators need of each image: X_3 (phi) and its matrix."""
+        """pool2..pool5 of B*N images -> what the modulators need of each image: X_3 (phi) and its matrix."""
         return self._codes(self.widen[-1](cfms[-1]))
 
     def modulate(self, codes: ImageCodes, group_size: int) -> Modulation:
@@ -251,7 +251,7 @@ class SSNMRelease(nn.Module):
         return ImageCodes(phi=coarsest, indicators=self.semantic.indicators(coarsest))
 
     def _decode(self, levels: Sequence[Tensor], modulation: Modulation) -> Tensor:
-        """levels X_0..X_3 (M, D, h_k, w_k) and the modulation of their groups (Eq. 5) -> mask logits (M, 224, 224)."""
+        """levels X_0..X_3 (B*N, D, h_k, w_k) and the modulation of their groups (Eq. 5) -> logits (B*N, 224, 224)."""
         gamma, mask = modulation.semantic_vector, modulation.spatial_mask
         modulated = []
         for level in levels:
