@@ -4,8 +4,8 @@ Reading order, as the data flow: `trunk` (a backbone cut after an activation), `
 `peaks` (regional maxima in 2-D and 4-D), `losses` (co-peak, affinity, saliency), `adam`, `fit` (one group),
 `peak_backprop` (a response map per peak).
 
-Then `proposals` and `regions` (masks to choose from), `prior`, `select` (ranking, suppression, noise), `pipeline` (a
-group from images to masks), `discovery` and `result` (for people).
+Then `proposals` and `regions` (masks to choose from), `prior`, `select` (ranking, suppression, noise) or
+`explain` (the fast mode's choice), `pipeline` (a group from images to masks), `discovery` and `result` (for people).
 """
 
 __all__ = ["Discovery", "StoredProposals", "discover", "folder_prior"]

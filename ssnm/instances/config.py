@@ -60,7 +60,7 @@ FAST = {
     "fit": {"mode": "fast", "size": 448, "epochs": 20, "lr": 1e-3},
     "responses": {"kind": "gaussian", "down_to_stride": 8, "max_peaks": 12, "clip": True},
     "proposals": {"scales": [100.0], "limit": 600},
-    "select": {"rule": "explain", "normalise": True, "noise_filter": False, "least": 0.25},
+    "select": {"rule": "explain", "normalise": True, "noise_filter": False, "least": 0.15},
     "side": 375,
 }
 PAPER = {"fit": {"resize": "matlab"}, "responses": {"resize": "matlab"}, "proposals": {"from_saliency": False}}

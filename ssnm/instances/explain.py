@@ -1,4 +1,4 @@
-"""Choosing masks by what they explain, instead of one mask per peak: an option beside the paper's ranking.
+"""Choosing masks by what they explain, instead of one mask per peak: the fast mode's way, beside the paper's ranking.
 
 Prior and co-saliency together say where objects are: E = sqrt(S^ S). A mask is good if it covers a connected piece of
 E and little else, which their soft IoU says; it is about the category if S is high in it. A piece of a component scores
