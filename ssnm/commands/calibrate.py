@@ -28,7 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--groups", type=_positive, default=100, help="held-out groups to draw (default: %(default)s)")
     parser.add_argument(
         "--presence-groups", type=int, default=100, metavar="N",
-        help="held-out groups for the rules of what is present and how good (default: %(default)s; 0: no rules)",
+        help="held-out groups for the rules of what is present and how good; for the first also twice as many as the "
+        "classes of each of validation.sources (default: %(default)s; 0: no rules)",
     )  # fmt: skip
     parser.add_argument("--set", dest="overrides", nargs="+", default=[], metavar="KEY=VALUE", help="as in train")
     parser.add_argument("--half", action="store_true", help="float16 weights: half the size")
@@ -69,7 +70,8 @@ def run(args: argparse.Namespace) -> int:
         model, inference = model_from_file(chosen, where)
         device = pick_device(args.device)
         rules = calibrate_rules(model, config, best.size, args.presence_groups, device, inference.threshold)
-        chosen = with_rules(chosen, rules, args.presence_groups)
+        further = [source.name for source in config.validation.sources]
+        chosen = with_rules(chosen, rules, args.presence_groups, further)
         print(f"present: {chosen.card['presence']}\nquality: {chosen.card['quality']}")
     export_model(args.out, chosen, half=args.half)
     print(f"written: {args.out}")

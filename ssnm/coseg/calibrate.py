@@ -9,6 +9,7 @@ validation does. It never sees a test set. Called by the calibrate command.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +22,8 @@ from ..nn.resize import resize_bilinear
 from . import build
 from .config import Config
 from .groups import GroupDataset
-from .outliers import cases_of_pool
+from .outliers import OutlierCase, cases_of_pool
+from .pool import ImagePool
 from .predict import Predictor
 from .presence import PresenceRule, fit_rule, peaks
 from .quality import QualityRule, figures, fit_quality
@@ -86,35 +88,63 @@ def choose(
 def calibrate_rules(
     model: torch.nn.Module, config: Config, size: int, groups: int, device: torch.device, threshold: float | str = 0.5
 ) -> tuple[PresenceRule, QualityRule]:
-    """The rules of "is the object in this image?" and "how good is this mask?", fitted to held-out groups with one
-    foreign image each, whose J is 0, at `size`. The groups are drawn by validation.seed + 1; masks are cut by
-    `threshold`, the model's own rule."""
+    """The rules of "is the object in this image?" and "how good is this mask?", fitted to groups with one foreign image
+    each, whose J is 0, at `size`. The groups are drawn by validation.seed + 1; masks are cut by `threshold`, the
+    model's own rule.
+
+    The first rule is for kinds that training lacks as well: it is fitted to held-out images and to validation.sources,
+    each set with the same weight; the second to held-out images alone.
+    """
+    seed, group_size = config.validation.seed + 1, config.data.group_size
+    predictor = Predictor(model, size, device, presence=PresenceRule(0.0, 0.0, 0.0, 0.0))
     _, held_out = build.build_pools(config.data)
-    cases = cases_of_pool(held_out, size, groups, config.validation.seed + 1, config.data.group_size)
-    predictor = Predictor(model, size, device, presence=PresenceRule(1.0, 1.0, 0.0))
-    sure, agreed, present, J, x = [], [], [], [], []
+    judged = [_judged(predictor, cases_of_pool(held_out, size, groups, seed, group_size), threshold)]
+    for source in config.validation.sources:
+        pool = ImagePool([build.build_source(source, config.data)])
+        cases = cases_of_pool(pool, size, 2 * len(pool.members), seed, group_size)
+        judged.append(_judged(predictor, cases, threshold))
+    sure, belongs, present, J, _ = (np.concatenate(parts) for parts in zip(*judged))
+    weight = np.concatenate([np.full(len(j.J), 1 / len(j.J)) for j in judged])
+    return (fit_rule(sure, belongs, present, J, weight), fit_quality(judged[0].figures, judged[0].J, threshold))
+
+
+class Judged(NamedTuple):
+    """Of the images of some groups: peaks (n,), evidence (n, 2), whether the object is there (n,), J of the mask (n,),
+    figures of quality (n, 3)."""
+
+    peaks: np.ndarray
+    evidence: np.ndarray
+    present: np.ndarray
+    J: np.ndarray
+    figures: np.ndarray
+
+
+def _judged(predictor: Predictor, cases: Iterable[OutlierCase], threshold: float | str) -> Judged:
+    rows = []
     for case in cases:
         prediction = predictor.predict([*case.images[:-1], case.foreign])
-        sure.append(peaks(prediction.probabilities))
-        agreed.append(prediction.agreement)
-        x.append(figures(prediction.probabilities, prediction.agreement, threshold))
-        masks = [binarize(p, str(threshold))[0] for p in prediction.probabilities[:-1]]
-        J += [*(jaccard(m, t) for m, t in zip(masks, case.truths)), 0.0]
-        present += [*[True] * len(masks), False]
-    J = np.array(J)
-    return fit_rule(np.concatenate(sure), np.concatenate(agreed), np.array(present), J), fit_quality(
-        np.concatenate(x), J, threshold)  # fmt: skip
+        maps = prediction.probabilities
+        J = [jaccard(binarize(p, str(threshold))[0], t) for p, t in zip(maps[:-1], case.truths)]
+        present = np.arange(len(maps)) < len(maps) - 1
+        quality = figures(maps, prediction.agreement, threshold)
+        rows.append(Judged(peaks(maps), prediction.evidence, present, np.array([*J, 0.0]), quality))
+    return Judged(*(np.concatenate(parts) for parts in zip(*rows)))
 
 
-def with_rules(source: ModelFile, rules: tuple[PresenceRule, QualityRule], groups: int) -> ModelFile:
-    """The model file with both rules; the card says what they were fitted to."""
+def with_rules(
+    source: ModelFile, rules: tuple[PresenceRule, QualityRule], groups: int, further: Sequence[str] = ()
+) -> ModelFile:
+    """The model file with both rules; the card says what they were fitted to. further: names of the sets besides the
+    held-out images that the rule of presence was fitted to."""
     present, quality = rules
-    fitted = f"{groups} held-out groups with one foreign image each"
-    formula = f"{present.peak:.2f} * log-odds of the mask's peak + {present.agreement:.2f} * log(agreement)"
+    sets = "".join(f", groups of {name} (twice its classes)" for name in further)
+    fitted, foreign = f"{groups} held-out groups", "with one foreign image each"
+    formula = (f"{present.peak:.2f} * log-odds of the mask's peak + {present.agreement:.2f} * log(agreement / largest) "
+               f"+ {present.appearance:.2f} * (likeness - largest)")  # fmt: skip
     expected = f"{quality.expected:.2f} * log-odds of the expected J + {quality.agreement:.2f} * log(agreement)"
     said = {
-        "presence": f"sigmoid({formula} {present.bias:+.2f}), cut {present.cut:.2f}: {fitted}",
-        "quality": f"sigmoid({expected} {quality.bias:+.2f}): {fitted}",
+        "presence": f"sigmoid({formula} {present.bias:+.2f}), cut {present.cut:.2f}: {fitted}{sets} {foreign}",
+        "quality": f"sigmoid({expected} {quality.bias:+.2f}), masks cut at {quality.threshold}: {fitted} {foreign}",
     }
     inference = {**source.inference, "present": present.to_dict(), "quality": quality.to_dict()}
     return dataclasses.replace(source, inference=inference, card={**source.card, **said})

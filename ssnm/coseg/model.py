@@ -180,11 +180,13 @@ class SegmentationHead(nn.Module):
 class ImageCodes:
     """What the modulators need of each image; small, so that a group of thousands fits in memory.
 
-    phi (B*N, D, h, w) fused maps or None; indicators (B*N, d) or None.
+    phi (B*N, D, h, w) fused maps or None; indicators (B*N, d) or None; appearance (B*N, d), the coarsest maps' mean, or
+    None.
     """
 
     phi: Tensor | None = field(default=None)
     indicators: Tensor | None = field(default=None)
+    appearance: Tensor | None = field(default=None)
 
 
 class SSNM(nn.Module):
@@ -263,7 +265,7 @@ class SSNM(nn.Module):
         if self.spatial is not None:
             phi = cfms[-1] if self.fusion is None else self.fusion(cfms)
         indicators = self.semantic.indicators(cfms[-1]) if self.semantic is not None else None
-        return ImageCodes(phi, indicators)
+        return ImageCodes(phi, indicators, cfms[-1].mean((-2, -1)))
 
     def modulate(self, codes: ImageCodes, group_size: int, weights: Tensor | None = None) -> Modulation:
         """Codes of B*N images -> the modulation of B groups of N = `group_size`. weights (B, N): each image's share in

@@ -7,7 +7,7 @@ a budget allows; the backbone runs twice only for those beyond it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -21,7 +21,7 @@ from .features import Features
 from .full_size import cut_at, resize_probability
 from .model import ImageCodes
 from .photos import Photo, read_photo
-from .presence import PresenceRule, agreement_of_codes, peaks, shares
+from .presence import PresenceRule, agreement_of_codes, evidence, likeness, peaks, shares
 from .quality import QualityRule
 from .records import Modulation
 from .reference import ReferenceCodes, agreement_with, encode_reference, modulate_by_reference
@@ -41,8 +41,9 @@ class GroupPrediction:
     probabilities (N, S, S) float32 in [0, 1]; sizes: original (height, width) of each image; spatial_masks
     (N, h, w) float32 or None; category_probabilities (L,) or None; semantic_vector (D,) or None; present (N,) float64
     in [0, 1], the probability that the shared object is in each image, or None; agreement (N,), how alike each image is
-    to the others, or None; cut: below it an image counts as one without the object; quality (N,) float64 in [0, 1], the
-    J to be expected of each mask, or None; given: index -> (H, W) bool, masks that came with the images.
+    to the others, and evidence (N, 2), see :func:`ssnm.coseg.presence.evidence`, or None; cut: below it an image counts
+    as one without the object; quality (N,) float64 in [0, 1], the J to be expected of each mask, or None; given: index
+    -> (H, W) bool, masks that came with the images.
     """
 
     probabilities: np.ndarray
@@ -52,6 +53,7 @@ class GroupPrediction:
     semantic_vector: np.ndarray | None
     present: np.ndarray | None = None
     agreement: np.ndarray | None = None
+    evidence: np.ndarray | None = None
     cut: float = 0.0
     quality: np.ndarray | None = None
     given: Mapping[int, np.ndarray] = field(default_factory=dict)
@@ -80,6 +82,17 @@ class GroupPrediction:
         if index in self.given and size == self.given[index].shape:
             return self.given[index] & (threshold < 1)
         return cut_at(self.probabilities[index], size, threshold)
+
+
+@dataclass(frozen=True)
+class Belonging:
+    """How far the images of a group belong to it: agreement (N,), evidence (N, 2); see ssnm.coseg.presence."""
+
+    agreement: np.ndarray
+    evidence: np.ndarray
+
+    def part(self, begin: int, end: int) -> Belonging:
+        return Belonging(self.agreement[begin:end], self.evidence[begin:end])
 
 
 class Predictor:
@@ -222,8 +235,8 @@ class Predictor:
             own = slice_images(modulation, begin, end)
             given = {i - begin: mask for i, mask in reference.items() if begin <= i < end}
             probabilities = self._probabilities(features.take(index), own)
-            agreement = None if agreed is None else agreed[0][begin:end]
-            parts.append(self._collect(probabilities, own, sizes[begin:end], begins[-1], agreement, given))
+            belongs = None if agreed is None else agreed[0].part(begin, end)
+            parts.append(self._collect(probabilities, own, sizes[begin:end], begins[-1], belongs, given))
             ready(begin, parts[-1])
         return join_predictions(parts)
 
@@ -246,19 +259,28 @@ class Predictor:
 
     def _modulate(
         self, codes: ImageCodes, group_size: int, known: Sequence[ReferenceCodes] = ()
-    ) -> tuple[Modulation, Sequence[Tensor] | None]:
-        """The modulation of groups of `group_size` images, and the agreement (N,) of the images of each, or None."""
+    ) -> tuple[Modulation, Sequence[Belonging] | None]:
+        """The modulation of groups of `group_size` images, and how far the images of each belong to it, or None."""
         asked = self.presence is not None or self.quality is not None
         if known:
             joined = ReferenceCodes.join(known)
             agreed = [agreement_with(self.model, codes.indicators, joined)] if asked and self.model.semantic else None
-            return modulate_by_reference(self.model, codes, joined), agreed
+            return modulate_by_reference(self.model, codes, joined), self._belonging(agreed, codes)
         if not asked or codes.indicators is None:
             return self.model.modulate(codes, group_size), None
         groups = codes.indicators.split(group_size)
         agreed = [agreement_of_codes(self.model.semantic, indicators) for indicators in groups]
         weights = None if self.presence is None else torch.cat([shares(a) for a in agreed])  # (B, N)
-        return self.model.modulate(codes, group_size, weights), agreed
+        return self.model.modulate(codes, group_size, weights), self._belonging(agreed, codes)
+
+    @staticmethod
+    def _belonging(agreed: Sequence[Tensor] | None, codes: ImageCodes) -> list[Belonging] | None:
+        """agreed: of each group (N,), or None."""
+        if agreed is None:
+            return None
+        alike = [likeness(group).float().cpu().numpy() for group in codes.appearance.split(len(agreed[0]))]
+        agreed = [a.float().cpu().numpy() for a in agreed]
+        return [Belonging(a, evidence(a, like)) for a, like in zip(agreed, alike)]
 
     def read(self, image: ImageLike) -> tuple[Tensor, bool, tuple[int, int]]:
         """One image of any kind -> (3, S, S) uint8 at network size, whether it was grey, original (height, width)."""
@@ -282,16 +304,16 @@ class Predictor:
 
     def _collect(
         self, probabilities: Tensor, modulation: Modulation, sizes: Sequence[tuple[int, int]], group_size: int,
-        agreed: Tensor | None = None, given: Mapping[int, np.ndarray] | None = None,
+        belongs: Belonging | None = None, given: Mapping[int, np.ndarray] | None = None,
     ) -> GroupPrediction:  # fmt: skip
         """The prediction of some images (n, S, S) of a group of `group_size`."""
         first = lambda t: None if t is None else t[0].float().cpu().numpy()  # noqa: E731
         categories, maps, given = modulation.category_logits, probabilities.numpy(), given or {}
-        agreement = None if agreed is None else agreed.cpu().numpy()
         judged = {"present": None, "quality": None}
         for name, rule in (("present", self.presence), ("quality", self.quality)):
-            if rule is not None and agreement is not None:
-                figures = rule(peaks(maps), agreement, group_size) if name == "present" else rule(maps, agreement)
+            if rule is not None and belongs is not None:
+                told = (peaks(maps), belongs.evidence, group_size) if name == "present" else (maps, belongs.agreement)
+                figures = rule(*told)
                 figures[list(given)] = 1.0
                 judged[name] = figures
         return GroupPrediction(
@@ -300,7 +322,8 @@ class Predictor:
             spatial_masks=first(modulation.spatial_mask),
             category_probabilities=first(None if categories is None else categories.sigmoid()),
             semantic_vector=first(modulation.semantic_vector),
-            agreement=agreement,
+            agreement=None if belongs is None else belongs.agreement,
+            evidence=None if belongs is None else belongs.evidence,
             cut=0.0 if judged["present"] is None else self.presence.cut,
             given=given,
             **judged,
@@ -333,6 +356,7 @@ def average_scales(results: Sequence[GroupPrediction]) -> GroupPrediction:
         semantic_vector=mean([r.semantic_vector for r in results]),
         present=mean([r.present for r in results]),
         agreement=mean([r.agreement for r in results]),
+        evidence=mean([r.evidence for r in results]),
         quality=mean([r.quality for r in results]),
     )
 
@@ -340,7 +364,7 @@ def average_scales(results: Sequence[GroupPrediction]) -> GroupPrediction:
 def join_codes(codes: Sequence[ImageCodes]) -> ImageCodes:
     """The codes of consecutive chunks of one group -> the codes of the group."""
     joined = lambda parts: None if parts[0] is None else torch.cat(parts)  # noqa: E731
-    return ImageCodes(joined([c.phi for c in codes]), joined([c.indicators for c in codes]))
+    return ImageCodes(*(joined([getattr(c, f.name) for c in codes]) for f in fields(ImageCodes)))
 
 
 def slice_images(modulation: Modulation, begin: int, end: int) -> Modulation:
@@ -376,6 +400,7 @@ def join_predictions(results: Sequence[GroupPrediction]) -> GroupPrediction:
         semantic_vector=mean([r.semantic_vector for r in results]),
         present=joined([r.present for r in results]),
         agreement=joined([r.agreement for r in results]),
+        evidence=joined([r.evidence for r in results]),
         cut=results[0].cut,
         quality=joined([r.quality for r in results]),
         given={int(begin) + i: mask for begin, r in zip(begins, results) for i, mask in r.given.items()},

@@ -1,9 +1,10 @@
 """Is the shared object in this image? From the masks and from how far the image agrees with its group.
 
-An image may not hold what the others share: the photograph that slipped into the folder. Two figures tell: how sure
-the network is of its mask at the mask's surest place (`peaks`), and how alike the image is to the others in the eyes
-of the category classifier (`agreement`). A rule calibrated on held-out groups with foreign images (`fit_rule`) turns
-them into a probability. N images in a group, L co-categories.
+An image may not hold what the others share: the photograph that slipped into the folder. Three figures tell: how sure
+the network is of its mask at the mask's surest place (`peaks`), how alike the image is to the others in the eyes of the
+category classifier (`agreement`), and how alike its features are (`likeness`), the last two beside the best of the
+group (`evidence`), because they are low for every image of a kind that training did not have. A rule calibrated on
+groups with foreign images (`fit_rule`) turns them into a probability. N images in a group, L co-categories.
 """
 
 from __future__ import annotations
@@ -22,22 +23,28 @@ SURE = 30.0  # log-odds beyond which a probability is 0 or 1 in float64 for all 
 
 @dataclass(frozen=True)
 class PresenceRule:
-    """sigmoid(peak * log-odds(peak of the mask) + agreement * log(agreement) + bias), and the cut below which an image
-    counts as one without the object. Stored in model files (`Inference.present`)."""
+    """sigmoid(peak * log-odds(peak of the mask) + agreement * log(agreement / largest of the group)
+    + appearance * (likeness - largest of the group) + bias), and the cut below which an image counts as one without the
+    object. Stored in model files (`Inference.present`)."""
 
     peak: float
     agreement: float
+    appearance: float
     bias: float
     cut: float = 0.5
 
-    def __call__(self, peaks: np.ndarray, agreement: np.ndarray, group_size: int | None = None) -> np.ndarray:
-        """peaks, agreement (N,) -> the probability that the object is present (N,), 1 for a group of one image.
+    def __call__(self, peaks: np.ndarray, evidence: np.ndarray, group_size: int | None = None) -> np.ndarray:
+        """peaks (N,), evidence (N, 2) -> the probability that the object is present (N,), 1 for a group of one image.
 
         group_size: of the group that these images are of; None: they are all of it.
         """
         if (group_size or len(peaks)) == 1:
             return np.ones(1)
-        return sigmoid(features(peaks, agreement) @ np.array([self.peak, self.agreement, self.bias]))
+        return sigmoid(features(peaks, evidence) @ np.array(self._weights))
+
+    @property
+    def _weights(self) -> tuple[float, ...]:
+        return self.peak, self.agreement, self.appearance, self.bias
 
     def to_dict(self) -> dict[str, float]:
         return asdict(self)
@@ -45,8 +52,8 @@ class PresenceRule:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> PresenceRule:
         """Raises KeyError, TypeError or ValueError where a number is missing or is none."""
-        rule = cls(**{name: float(values[name]) for name in ("peak", "agreement", "bias", "cut")})
-        if not np.isfinite([rule.peak, rule.agreement, rule.bias]).all() or not 0 <= rule.cut <= 1:
+        rule = cls(**{name: float(values[name]) for name in ("peak", "agreement", "appearance", "bias", "cut")})
+        if not np.isfinite(rule._weights).all() or not 0 <= rule.cut <= 1:
             raise ValueError(f"finite weights and a cut in [0, 1] were expected, got {values}")
         return rule
 
@@ -72,27 +79,51 @@ def agreement(category_logits: Array) -> Array:
     return alike.diagonal() if count == 1 else (alike.sum(1) - alike.diagonal()) / (count - 1)
 
 
+def likeness(appearance: Array) -> Array:
+    """The mean cosine of each image's features with those of the other images, (N, d) -> (N,) in [-1, 1], 1 for a group
+    of one. The features are the coarsest maps, averaged over the positions: what a place looks like counts as well."""
+    unit = appearance / ((appearance * appearance).sum(-1) ** 0.5).clip(1e-12)[:, None]
+    alike = unit @ unit.T
+    count = len(alike)
+    return alike.diagonal() if count == 1 else (alike.sum(1) - alike.diagonal()) / (count - 1)
+
+
+def evidence(agreement: np.ndarray, likeness: np.ndarray) -> np.ndarray:
+    """Both figures of a group beside the largest of the group, (N,), (N,) -> (N, 2), 0 at most."""
+    alike = np.log(np.clip(np.asarray(agreement, dtype=np.float64), EDGE, 1.0))
+    return np.stack([alike - alike.max(), np.asarray(likeness, dtype=np.float64) - likeness.max()], axis=1)
+
+
 def shares(agreement: Array) -> Array:
     """Each image's share in the group's statistics, (N,) -> (1, N), the largest 1: the square of its agreement, and a
     little, so that no image is left out altogether."""
     return (agreement / agreement.max().clip(1e-12))[None] ** 2 + 0.02
 
 
-def features(peaks: np.ndarray, agreement: np.ndarray) -> np.ndarray:
-    """(N,), (N,) -> (N, 3): log-odds of the peak, log of the agreement, 1."""
+def features(peaks: np.ndarray, evidence: np.ndarray) -> np.ndarray:
+    """(N,), (N, 2) -> (N, 4): log-odds of the peak, the evidence, 1."""
     peaks = np.clip(np.asarray(peaks, dtype=np.float64), EDGE, 1 - EDGE)
-    agreement = np.clip(np.asarray(agreement, dtype=np.float64), EDGE, 1.0)
-    return np.stack([np.log(peaks / (1 - peaks)), np.log(agreement), np.ones(len(peaks))], axis=1)
+    return np.column_stack([np.log(peaks / (1 - peaks)), evidence, np.ones(len(peaks))])
 
 
 def fit_rule(
-    peaks: np.ndarray, agreement: np.ndarray, present: np.ndarray, J: np.ndarray, ridge: float = 1e-2
+    peaks: np.ndarray, evidence: np.ndarray, present: np.ndarray, J: np.ndarray, weight: np.ndarray | float = 1.0,
+    ridge: float = 1e-3,
 ) -> PresenceRule:
-    """Logistic regression of `present` (n,) bool on the two figures, with a small ridge, by Newton's method; absent and
-    present images weigh the same in sum. J (n,) in [0, 1]: of each present image's mask, for the cut."""
-    x, y = features(peaks, agreement), np.asarray(present, dtype=np.float64)
-    w = logistic_regression(x, y, np.where(y > 0, 0.5 / y.mean(), 0.5 / (1 - y).mean()), ridge)
-    return PresenceRule(*(float(v) for v in w), best_cut(sigmoid(x @ w), y > 0, J))
+    """Logistic regression of `present` (n,) bool on the figures, with a small ridge, by Newton's method; absent and
+    present images weigh the same in sum.
+
+    Args:
+        J: (n,) in [0, 1], of each present image's mask, for the cut.
+        weight: (n,) or one for all, how much each image counts, for the fit and for the cut.
+    """
+    x, y = features(peaks, evidence), np.asarray(present, dtype=np.float64)
+    share = np.broadcast_to(np.asarray(weight, dtype=np.float64), y.shape)
+    share = share / share.mean()
+    inside = np.average(y, weights=share)
+    scale = np.array([*x[:, :-1].std(0).clip(1e-9), 1.0])  # the ridge treats all figures alike
+    w = logistic_regression(x / scale, y, share * np.where(y > 0, 0.5 / inside, 0.5 / (1 - inside)), ridge) / scale
+    return PresenceRule(*(float(v) for v in w), best_cut(sigmoid(x @ w), y > 0, J, share))
 
 
 def logistic_regression(x: np.ndarray, y: np.ndarray, weight: np.ndarray | float, ridge: float) -> np.ndarray:
@@ -117,12 +148,12 @@ def logistic_regression(x: np.ndarray, y: np.ndarray, weight: np.ndarray | float
     return w
 
 
-def best_cut(figures: np.ndarray, present: np.ndarray, J: np.ndarray) -> float:
+def best_cut(figures: np.ndarray, present: np.ndarray, J: np.ndarray, weight: np.ndarray | None = None) -> float:
     """The cut between two figures with the largest mean score, where a present image scores the J of its mask, or 0 if
     it is emptied, and an absent one 1 if it is emptied, or 0: an image whose mask is bad anyway costs little."""
     values = np.unique(figures)
     cuts = np.concatenate([[0.0], (values[1:] + values[:-1]) / 2])
-    scores = [np.where(present, J * (figures >= cut), figures < cut).mean() for cut in cuts]
+    scores = [np.average(np.where(present, J * (figures >= cut), figures < cut), weights=weight) for cut in cuts]
     return float(cuts[int(np.argmax(scores))])
 
 

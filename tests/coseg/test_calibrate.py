@@ -94,3 +94,16 @@ def test_an_exported_model_is_calibrated_on_the_held_out_images_of_a_config(chec
     assert "present: sigmoid(" in capsys.readouterr().out
     result = ssnm.from_pretrained(out, "cpu").segment([np.zeros((40, 40, 3), np.uint8)] * 2)
     assert result.present.shape == (2,)
+
+
+def test_the_rule_of_presence_is_fitted_to_further_sets_too_and_that_of_quality_is_not(checkpoint, written_set):
+    model, _ = model_from_file(load_model_file(checkpoint), "x")
+    plain = load_model_file(checkpoint).config
+    further = {**plain, "validation": {**plain["validation"], "sources": [
+        {"type": "processed", "root": str(written_set), "name": "further"}]}}  # fmt: skip
+    fit = lambda c: calibrate.calibrate_rules(model, config_from_dict(c), 32, 3, torch.device("cpu"))  # noqa: E731
+    rules = [fit(plain), fit(further)]
+    assert rules[0][0] != rules[1][0] and rules[0][1] == rules[1][1]
+    card = calibrate.with_rules(load_model_file(checkpoint), rules[1], 3, ["further"]).card
+    assert "3 held-out groups, groups of further (twice its classes) with one foreign image" in card["presence"]
+    assert "masks cut at 0.5: 3 held-out groups with" in card["quality"]

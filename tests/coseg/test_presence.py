@@ -12,14 +12,14 @@ import ssnm
 from ssnm.coseg import predict
 from ssnm.coseg.files import read_inference
 from ssnm.coseg.predict import GroupPrediction, Predictor
-from ssnm.coseg.presence import PresenceRule, agreement, best_cut, fit_rule, peaks, shares
+from ssnm.coseg.presence import PresenceRule, agreement, best_cut, evidence, fit_rule, likeness, peaks, shares
 from ssnm.coseg.second_order import second_order_matrix
 from ssnm.coseg.segmentation import Segmentation
 from ssnm.engine.checkpoint import ModelFile, export_model, load_model_file
 from ssnm.errors import CheckpointError, ConfigError
 
 SIZE = 32
-RULE = PresenceRule(peak=1.0, agreement=2.0, bias=0.5, cut=0.4)
+RULE = PresenceRule(peak=1.0, agreement=2.0, appearance=3.0, bias=0.5, cut=0.4)
 
 
 def pictures(count: int) -> list[np.ndarray]:
@@ -69,24 +69,53 @@ def test_weighted_second_order_pooling_repeats_positions():
 # The rule
 
 
-def test_the_rule_is_monotonous_in_both_figures_and_one_for_a_group_of_one():
-    sure, alike = np.array([0.1, 0.5, 0.9]), np.full(3, 0.5)
-    assert (np.diff(RULE(sure, alike)) > 0).all()
-    assert (np.diff(RULE(np.full(3, 0.5), np.array([0.1, 0.5, 1]))) > 0).all()
-    assert RULE(np.array([0.0]), np.array([0.0])).tolist() == [1.0]
-    assert RULE(sure[:1], alike[:1], group_size=3)[0] == RULE(sure, alike)[0] < 1  # one of a group seen by itself
-    assert np.isfinite(RULE(np.array([0.0, 1.0]), np.array([0.0, 1.0]))).all()
+def test_the_rule_is_monotonous_in_every_figure_and_one_for_a_group_of_one():
+    sure, same, rising = np.array([0.1, 0.5, 0.9]), np.zeros(3), np.array([-0.9, -0.5, 0.0])
+    for figures in (sure, same, same), (same + 0.5, rising, same), (same + 0.5, same, rising):
+        assert (np.diff(RULE(figures[0], np.column_stack(figures[1:]))) > 0).all()
+    none = np.zeros((1, 2))
+    assert RULE(np.array([0.0]), none).tolist() == [1.0]
+    assert RULE(sure[:1], none, group_size=3)[0] == RULE(sure, np.zeros((3, 2)))[0] < 1  # one of a group by itself
+    assert np.isfinite(RULE(np.array([0.0, 1.0]), evidence(np.array([0.0, 1.0]), np.array([-1.0, 1.0])))).all()
+
+
+def test_likeness_is_the_mean_cosine_with_the_others():
+    features = torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 3.0]])
+    torch.testing.assert_close(likeness(features), torch.tensor([0.5, 0.5, 0.0]))
+    np.testing.assert_allclose(likeness(features.numpy()), [0.5, 0.5, 0.0], atol=1e-6)
+    assert likeness(features[:1]).tolist() == [1.0]
+
+
+def test_evidence_is_relative_to_the_group_so_that_a_kind_that_nobody_knows_is_no_stranger():
+    known = evidence(np.array([0.9, 0.9, 0.3]), np.array([0.8, 0.7, 0.4]))
+    unknown = evidence(np.array([0.3, 0.3, 0.1]), np.array([0.5, 0.4, 0.1]))
+    np.testing.assert_allclose(known, unknown, atol=1e-9)
+    np.testing.assert_allclose(known, [[0, 0], [0, -0.1], [np.log(1 / 3), -0.4]], atol=1e-9)
 
 
 def test_a_fitted_rule_finds_the_images_without_the_object():
     rng = np.random.default_rng(0)
     present = rng.random(400) < 0.9
     sure = np.clip(np.where(present, 0.9, 0.5) + 0.1 * rng.standard_normal(400), 0, 1)
-    alike = np.clip(np.where(present, 0.8, 0.5) + 0.1 * rng.standard_normal(400), 0, 1)
-    rule = fit_rule(sure, alike, present, np.full(400, 0.7))
-    said = rule(sure, alike)
-    assert rule.peak > 0 and rule.agreement > 0
+    figures = -np.abs(np.where(present, 0.1, 0.5) + 0.1 * rng.standard_normal((2, 400))).T * [1, 0.01]  # of two scales
+    rule = fit_rule(sure, figures, present, np.full(400, 0.7))
+    said = rule(sure, figures)
+    assert rule.peak > 0 and rule.agreement > 0 and rule.appearance > 20 * rule.agreement
     assert np.mean(said[present] >= rule.cut) > 0.95 and np.mean(said[~present] < rule.cut) > 0.95
+
+
+def test_images_that_weigh_more_decide_the_fit_and_the_cut():
+    rng = np.random.default_rng(1)
+    present = rng.random(400) < 0.8
+    figures = -np.where(present, 0.2, 0.6)[:, None] - 0.1 * rng.random((400, 2))
+    contrary = np.arange(400) >= 200
+    figures[contrary] = -0.9 - figures[contrary]  # in the second half it is the other way round
+    sure, J = np.full(400, 0.7), np.full(400, 0.7)
+    for heavy in (0, 1):
+        weight = np.where(contrary == heavy, 1.0, 1e-3)
+        rule = fit_rule(sure, figures, present, J, weight)
+        right = (rule(sure, figures) >= rule.cut) == present
+        assert right[contrary == heavy].mean() > 0.95 > 0.6 > right[contrary != heavy].mean()
 
 
 def test_the_cut_weighs_what_a_lost_mask_was_worth_against_an_emptied_foreign_image():
@@ -120,6 +149,16 @@ def test_the_figure_comes_in_the_order_of_the_images_and_a_foreign_one_counts_le
     apart = Predictor(model, SIZE, chunk=chunk, presence=RULE).predict(images)
     assert np.abs(apart.semantic_vector - straight.semantic_vector).max() > 1e-5  # shares follow the agreement
     assert apart.present.argmin() == 4
+
+
+@pytest.mark.parametrize("chunk", [2, 20])
+def test_an_image_that_looks_unlike_the_others_counts_less(tiny_model, chunk):
+    rule = PresenceRule(peak=0.0, agreement=0.0, appearance=50.0, bias=3.0)
+    images = [pictures(1)[0]] * 4 + [np.full((40, 48, 3), 255, np.uint8)]
+    prediction = Predictor(tiny_model(), SIZE, chunk=chunk, presence=rule).predict(images)
+    np.testing.assert_allclose(prediction.present[:4], 1 / (1 + np.exp(-3)), atol=1e-4)
+    assert prediction.present[4] < prediction.present[0] - 0.01
+    assert prediction.evidence.shape == (5, 2) and (prediction.evidence <= 0).all()
 
 
 def test_several_groups_in_one_call_are_judged_one_by_one(tiny_model):
@@ -174,7 +213,7 @@ def test_a_model_file_carries_its_rule(checkpoint, tmp_path):
 
 def test_the_segment_command_says_which_image_does_not_belong(checkpoint, tmp_path, capsys):
     source = load_model_file(checkpoint)
-    path, rule = tmp_path / "m.safetensors", PresenceRule(0.0, 0.0, -5.0, 0.5)  # nothing is ever there
+    path, rule = tmp_path / "m.safetensors", PresenceRule(0.0, 0.0, 0.0, -5.0, 0.5)  # nothing is ever there
     export_model(path, with_rule(source, rule))
     files = [tmp_path / f"{k}.png" for k in range(3)]
     for file, picture in zip(files, pictures(3)):

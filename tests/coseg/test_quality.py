@@ -71,7 +71,7 @@ def test_spearman_is_pearson_s_correlation_of_the_ranks():
 @pytest.fixture
 def model(checkpoint, tmp_path):
     source = load_model_file(checkpoint)
-    present = {"peak": 1.0, "agreement": 0.0, "bias": 0.0, "cut": 0.0}
+    present = {"peak": 1.0, "agreement": 0.0, "appearance": 0.0, "bias": 0.0, "cut": 0.0}
     inference = {**source.inference, "quality": RULE.to_dict(), "present": present}
     export_model(tmp_path / "m.safetensors", replace(source, inference=inference))
     return tmp_path / "m.safetensors"

@@ -54,7 +54,7 @@ def test_the_referenced_image_s_result_is_the_mask_and_the_others_follow_it(segm
 
 @pytest.mark.parametrize("chunk", [1, 2, 20])
 def test_every_reference_counts_and_is_present_whatever_the_chunks(tiny_model, pictures, chunk):
-    rules = dict(presence=PresenceRule(1.0, 1.0, -5.0, cut=0.9), quality=QualityRule(1.0, 1.0, 0.0))
+    rules = dict(presence=PresenceRule(1.0, 1.0, 1.0, -5.0, cut=0.9), quality=QualityRule(1.0, 1.0, 0.0))
     masks = {0: mask_of(pictures[0]), 3: mask_of(pictures[3])}
     prediction = Predictor(tiny_model(), SIZE, chunk=chunk, **rules).predict(pictures, reference=masks)
     whole = Predictor(tiny_model(), SIZE, chunk=20, **rules).predict(pictures, reference=masks)
