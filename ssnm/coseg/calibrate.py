@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..engine.checkpoint import ModelFile
 from ..metrics import binarize, jaccard
+from ..naming import counted
 from ..nn.resize import resize_bilinear
 from . import build
 from .config import Config
@@ -138,7 +139,7 @@ def with_rules(
     held-out images that the rule of presence was fitted to."""
     present, quality = rules
     sets = "".join(f", groups of {name} (twice its classes)" for name in further)
-    fitted, foreign = f"{groups} held-out groups", "with one foreign image each"
+    fitted, foreign = counted(groups, "held-out group"), "with one foreign image each"
     formula = (f"{present.peak:.2f} * log-odds of the mask's peak + {present.agreement:.2f} * log(agreement / largest) "
                f"+ {present.appearance:.2f} * (likeness - largest)")  # fmt: skip
     expected = f"{quality.expected:.2f} * log-odds of the expected J + {quality.agreement:.2f} * log(agreement)"

@@ -10,7 +10,6 @@ What the paper leaves open is listed in docs/deviations.md.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Mapping, Sequence
 
 import torch
@@ -21,7 +20,7 @@ from ..nn.grouping import fold_groups, unfold_groups
 from ..nn.modulation import scale_and_shift
 from ..nn.resize import resize_area, resize_bilinear
 from .orientation import orient
-from .records import Modulation, SSNMOutput
+from .records import ImageCodes, Modulation, SSNMOutput
 from .reference import steered
 from .second_order import second_order_matrix, signed_sqrt
 from .spectral import clustering_energy, leading_eigenvector, unit_descriptors
@@ -174,19 +173,6 @@ class SegmentationHead(nn.Module):
                 x = self.activation(self.smooth[str(level)](x))
         logits = self.predict(self.activation(self.refine(x)))
         return resize_bilinear(logits.float(), size).squeeze(1)
-
-
-@dataclass(frozen=True)
-class ImageCodes:
-    """What the modulators need of each image; small, so that a group of thousands fits in memory.
-
-    phi (B*N, D, h, w) fused maps or None; indicators (B*N, d) or None; appearance (B*N, d), the coarsest maps' mean, or
-    None.
-    """
-
-    phi: Tensor | None = field(default=None)
-    indicators: Tensor | None = field(default=None)
-    appearance: Tensor | None = field(default=None)
 
 
 class SSNM(nn.Module):

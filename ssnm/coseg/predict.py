@@ -19,11 +19,10 @@ from ..files.given import given_images
 from ..files.parallel import in_threads
 from .features import Features
 from .full_size import cut_at, resize_probability
-from .model import ImageCodes
 from .photos import Photo, read_photo
 from .presence import PresenceRule, agreement_of_codes, evidence, likeness, peaks, shares
 from .quality import QualityRule
-from .records import Modulation
+from .records import ImageCodes, Modulation
 from .reference import ReferenceCodes, agreement_with, encode_reference, modulate_by_reference
 
 MAX_SCALE = 4.0

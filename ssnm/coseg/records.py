@@ -1,6 +1,7 @@
 """The typed records that the parts of co-segmentation hand to each other.
 
-B groups in a batch, N images in a group, H W size, h w size of the coarsest maps, D channels, L co-categories.
+B groups in a batch, N images in a group, H W size, h w size of the coarsest maps, D modulated channels, d channels of
+the coarsest maps, L co-categories.
 """
 
 from __future__ import annotations
@@ -75,6 +76,19 @@ class GroupBatch:
 def _as_float(tensor: "Tensor", largest: int) -> "Tensor":
     """0..largest -> [0, 1]; what is float already stays."""
     return tensor if tensor.is_floating_point() else tensor.float().div_(largest)
+
+
+@dataclass(frozen=True)
+class ImageCodes:
+    """What the modulators need of each image; small, so that a group of thousands fits in memory.
+
+    phi (B*N, D, h, w) fused maps or None; indicators (B*N, d) or None; appearance (B*N, d), the coarsest maps' mean, or
+    None.
+    """
+
+    phi: "Tensor | None" = None
+    indicators: "Tensor | None" = None
+    appearance: "Tensor | None" = None
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import DataError
 from ..files.given import given_image
@@ -21,11 +21,8 @@ from ..files.listing import shorten
 from ..metrics.ranking import cell_shares
 from ..nn.resize import resize_area
 from .presence import agreement
-from .records import Modulation
+from .records import ImageCodes, Modulation
 from .spectral import unit_descriptors
-
-if TYPE_CHECKING:
-    from .model import SSNM, ImageCodes
 
 
 @dataclass(frozen=True)
@@ -89,7 +86,7 @@ def as_mask(mask: Any, name: str) -> np.ndarray:
 
 
 def encode_reference(
-    model: SSNM, cfms: Sequence[Tensor], codes: ImageCodes, place: int, mask: np.ndarray | Tensor
+    model: nn.Module, cfms: Sequence[Tensor], codes: ImageCodes, place: int, mask: np.ndarray | Tensor
 ) -> ReferenceCodes:
     """The codes of the image at `place` of a chunk, seen through its mask (H, W), bool, or 0 and 1 on the device."""
     coarsest = cfms[-1][place : place + 1]  # (1, d, h, w)
@@ -103,7 +100,7 @@ def encode_reference(
     return ReferenceCodes(indicators, None if codes.phi is None else codes.phi[place : place + 1], shares)
 
 
-def modulate_by_reference(model: SSNM, codes: ImageCodes, reference: ReferenceCodes) -> Modulation:
+def modulate_by_reference(model: nn.Module, codes: ImageCodes, reference: ReferenceCodes) -> Modulation:
     """The modulation of one group of N images, steered by its references."""
     gamma = logits = mask = None
     if model.semantic is not None:
@@ -115,7 +112,7 @@ def modulate_by_reference(model: SSNM, codes: ImageCodes, reference: ReferenceCo
 
 
 def steered(
-    model: SSNM, cfms: Sequence[Tensor], codes: ImageCodes, modulation: Modulation, group_size: int,
+    model: nn.Module, cfms: Sequence[Tensor], codes: ImageCodes, modulation: Modulation, group_size: int,
     references: Mapping[int, tuple[int, Tensor]],
 ) -> Modulation:
     """The modulation of B groups, of which `references` {group: (place, mask (H, W))} are steered by one image."""
@@ -151,7 +148,7 @@ def side_of_object(phi: Tensor, reference: ReferenceCodes, scale: str) -> Tensor
     return along.reshape(1, len(phi), *phi.shape[-2:])
 
 
-def agreement_with(model: SSNM, indicators: Tensor, reference: ReferenceCodes) -> Tensor:
+def agreement_with(model: nn.Module, indicators: Tensor, reference: ReferenceCodes) -> Tensor:
     """How alike each image (N, d) is to the references, (N,) in [0, 1]: as :func:`ssnm.coseg.presence.agreement`, with
     the references in place of the other images."""
     logits = model.semantic(torch.cat([reference.indicators, indicators])[:, None])[1]

@@ -9,10 +9,9 @@ import torch
 from PIL import Image
 
 from ssnm.coseg.groups import GroupDataset
-from ssnm.coseg.model import ImageCodes
 from ssnm.coseg.pool import ImagePool
 from ssnm.coseg.predict import Predictor
-from ssnm.coseg.records import Modulation
+from ssnm.coseg.records import ImageCodes, Modulation
 from ssnm.coseg.validation import Validator
 from ssnm.data.procedural import ProceduralSource
 from ssnm.data.procedural_kinds import SEEN_KINDS

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from ...errors import ConfigError
-from ..model import ImageCodes
-from ..records import Modulation
+from ..records import ImageCodes, Modulation
 from .modulator import SecondOrderPooling, SemanticModulator
 from .network import OnnxNetwork
 

@@ -21,9 +21,8 @@ from ...nn.backbones import Backbone
 from ...nn.grouping import fold_groups, unfold_groups
 from ...nn.modulation import scale_and_shift
 from ...nn.resize import resize_bilinear
-from ..model import ImageCodes
 from ..orientation import orient
-from ..records import Modulation, SSNMOutput
+from ..records import ImageCodes, Modulation, SSNMOutput
 from ..spectral import clustering_energy, leading_eigenvector, unit_descriptors
 from .adam200 import BARRIER_WEIGHT, adam200
 

@@ -13,9 +13,8 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
-from ssnm.coseg.model import ImageCodes
 from ssnm.coseg.predict import Predictor
-from ssnm.coseg.records import GroupBatch, SSNMOutput
+from ssnm.coseg.records import GroupBatch, ImageCodes, SSNMOutput
 from ssnm.coseg.release.keys import convert_state_dict, key_table
 from ssnm.coseg.release.losses import ReleaseCriterion
 from ssnm.coseg.release.model import ReleaseBackbone, ReleaseSemantic, ReleaseSpatial, SSNMRelease, penalised_minimum
