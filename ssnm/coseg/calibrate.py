@@ -30,6 +30,7 @@ from .presence import PresenceRule, fit_rule, peaks
 from .quality import QualityRule, figures, fit_quality
 from .validation import HALF, RELEASE_RULE, Validator
 
+FURTHER_WEIGHT = 0.1  # of a set of validation.sources in the fit: groups of one event look more alike than users' do
 SLOPES, OFFSETS = (1.0, 1.5, 2.0, 3.0), (-0.5, 0.0, 0.5, 1.0)
 
 
@@ -89,12 +90,12 @@ def choose(
 def calibrate_rules(
     model: torch.nn.Module, config: Config, size: int, groups: int, device: torch.device, threshold: float | str = 0.5
 ) -> tuple[PresenceRule, QualityRule]:
-    """The rules of "is the object in this image?" and "how good is this mask?", fitted to groups with one foreign image
-    each, whose J is 0, at `size`. The groups are drawn by validation.seed + 1; masks are cut by `threshold`, the
-    model's own rule.
+    """The rules of "is the object in this image?" and "how good is this mask?", fitted to groups as they are and with one
+    foreign image, whose J is 0, at `size`. The groups are drawn by validation.seed + 1; masks are cut by `threshold`,
+    the model's own rule.
 
     The first rule is for kinds that training lacks as well: it is fitted to held-out images and to validation.sources,
-    each set with the same weight; the second to held-out images alone.
+    each of these with FURTHER_WEIGHT of the held-out images' weight; the second to held-out images alone.
     """
     seed, group_size = config.validation.seed + 1, config.data.group_size
     predictor = Predictor(model, size, device, presence=PresenceRule(0.0, 0.0, 0.0, 0.0))
@@ -105,7 +106,8 @@ def calibrate_rules(
         cases = cases_of_pool(pool, size, 2 * len(pool.members), seed, group_size)
         judged.append(_judged(predictor, cases, threshold))
     sure, belongs, present, J, _ = (np.concatenate(parts) for parts in zip(*judged))
-    weight = np.concatenate([np.full(len(j.J), 1 / len(j.J)) for j in judged])
+    weights = [1.0, *[FURTHER_WEIGHT] * (len(judged) - 1)]
+    weight = np.concatenate([np.full(len(j.J), w / len(j.J)) for j, w in zip(judged, weights)])
     return (fit_rule(sure, belongs, present, J, weight), fit_quality(judged[0].figures, judged[0].J, threshold))
 
 
@@ -123,12 +125,13 @@ class Judged(NamedTuple):
 def _judged(predictor: Predictor, cases: Iterable[OutlierCase], threshold: float | str) -> Judged:
     rows = []
     for case in cases:
-        prediction = predictor.predict([*case.images[:-1], case.foreign])
-        maps = prediction.probabilities
-        J = [jaccard(binarize(p, str(threshold))[0], t) for p, t in zip(maps[:-1], case.truths)]
-        present = np.arange(len(maps)) < len(maps) - 1
-        quality = figures(maps, prediction.agreement, threshold)
-        rows.append(Judged(peaks(maps), prediction.evidence, present, np.array([*J, 0.0]), quality))
+        for images in (case.images, (*case.images[:-1], case.foreign)):
+            prediction = predictor.predict(images)
+            maps = prediction.probabilities
+            J = np.array([jaccard(binarize(p, str(threshold))[0], t) for p, t in zip(maps, case.truths)])
+            present = np.array([image is own for image, own in zip(images, case.images)])
+            quality = figures(maps, prediction.agreement, threshold)
+            rows.append(Judged(peaks(maps), prediction.evidence, present, J * present, quality))
     return Judged(*(np.concatenate(parts) for parts in zip(*rows)))
 
 
@@ -139,7 +142,7 @@ def with_rules(
     held-out images that the rule of presence was fitted to."""
     present, quality = rules
     sets = "".join(f", groups of {name} (twice its classes)" for name in further)
-    fitted, foreign = counted(groups, "held-out group"), "with one foreign image each"
+    fitted, foreign = counted(groups, "held-out group"), "as they are and with one foreign image"
     formula = (f"{present.peak:.2f} * log-odds of the mask's peak + {present.agreement:.2f} * log(agreement / largest) "
                f"+ {present.appearance:.2f} * (likeness - largest)")  # fmt: skip
     expected = f"{quality.expected:.2f} * log-odds of the expected J + {quality.agreement:.2f} * log(agreement)"
