@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 ASSETS = Path(__file__).parent / "assets"
 SHIPPED = {  # reserved names -> file
-    "default": ASSETS / "ssnm_mobilenetv2.safetensors",
+    "default": ASSETS / "ssnm_efficientnet_b0.safetensors",
     "video": ASSETS / "osmn_small.safetensors",
 }
 RUNTIMES = ("torch", "onnx")

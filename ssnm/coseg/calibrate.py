@@ -90,9 +90,9 @@ def choose(
 def calibrate_rules(
     model: torch.nn.Module, config: Config, size: int, groups: int, device: torch.device, threshold: float | str = 0.5
 ) -> tuple[PresenceRule, QualityRule]:
-    """The rules of "is the object in this image?" and "how good is this mask?", fitted to groups as they are and with one
-    foreign image, whose J is 0, at `size`. The groups are drawn by validation.seed + 1; masks are cut by `threshold`,
-    the model's own rule.
+    """The rules of "is the object in this image?" and "how good is this mask?", fitted to groups as they are and with
+    one foreign image, whose J is 0, at `size`. The groups are drawn by validation.seed + 1; masks are cut by
+    `threshold`, the model's own rule.
 
     The first rule is for kinds that training lacks as well: it is fitted to held-out images and to validation.sources,
     each of these with FURTHER_WEIGHT of the held-out images' weight; the second to held-out images alone.

@@ -23,7 +23,7 @@ from .photos import Photo, read_photo
 from .presence import PresenceRule, agreement_of_codes, evidence, likeness, peaks, shares
 from .quality import QualityRule
 from .records import ImageCodes, Modulation
-from .reference import ReferenceCodes, agreement_with, encode_reference, modulate_by_reference
+from .reference import ReferenceCodes, encode_reference, modulate_by_reference
 
 MAX_SCALE = 4.0
 CHUNK = {"cpu": 4}  # images at once: more of them leave a processor's cache; accelerators want ACCELERATOR_CHUNK
@@ -261,16 +261,14 @@ class Predictor:
     ) -> tuple[Modulation, Sequence[Belonging] | None]:
         """The modulation of groups of `group_size` images, and how far the images of each belong to it, or None."""
         asked = self.presence is not None or self.quality is not None
+        agreed = None
+        if asked and codes.indicators is not None:
+            agreed = [agreement_of_codes(self.model.semantic, own) for own in codes.indicators.split(group_size)]
+        belonging = self._belonging(agreed, codes)
         if known:
-            joined = ReferenceCodes.join(known)
-            agreed = [agreement_with(self.model, codes.indicators, joined)] if asked and self.model.semantic else None
-            return modulate_by_reference(self.model, codes, joined), self._belonging(agreed, codes)
-        if not asked or codes.indicators is None:
-            return self.model.modulate(codes, group_size), None
-        groups = codes.indicators.split(group_size)
-        agreed = [agreement_of_codes(self.model.semantic, indicators) for indicators in groups]
-        weights = None if self.presence is None else torch.cat([shares(a) for a in agreed])  # (B, N)
-        return self.model.modulate(codes, group_size, weights), self._belonging(agreed, codes)
+            return modulate_by_reference(self.model, codes, ReferenceCodes.join(known)), belonging
+        weights = None if agreed is None or self.presence is None else torch.cat([shares(a) for a in agreed])  # (B, N)
+        return self.model.modulate(codes, group_size, weights), belonging
 
     @staticmethod
     def _belonging(agreed: Sequence[Tensor] | None, codes: ImageCodes) -> list[Belonging] | None:

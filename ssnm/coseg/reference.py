@@ -20,7 +20,6 @@ from ..files.given import given_image
 from ..files.listing import shorten
 from ..metrics.ranking import cell_shares
 from ..nn.resize import resize_area
-from .presence import agreement
 from .records import ImageCodes, Modulation
 from .spectral import unit_descriptors
 
@@ -146,11 +145,3 @@ def side_of_object(phi: Tensor, reference: ReferenceCodes, scale: str) -> Tensor
     along = along / along.square().mean().sqrt().clamp(min=1e-12)
     along = along if scale == "rms" else along / len(along) ** 0.5
     return along.reshape(1, len(phi), *phi.shape[-2:])
-
-
-def agreement_with(model: nn.Module, indicators: Tensor, reference: ReferenceCodes) -> Tensor:
-    """How alike each image (N, d) is to the references, (N,) in [0, 1]: as :func:`ssnm.coseg.presence.agreement`, with
-    the references in place of the other images."""
-    logits = model.semantic(torch.cat([reference.indicators, indicators])[:, None])[1]
-    count = len(reference.indicators)
-    return torch.stack([agreement(torch.cat([logits[:count], own[None]]))[-1] for own in logits[count:]])

@@ -105,5 +105,6 @@ def test_the_rule_of_presence_is_fitted_to_further_sets_too_and_that_of_quality_
     rules = [fit(plain), fit(further)]
     assert rules[0][0] != rules[1][0] and rules[0][1] == rules[1][1]
     card = calibrate.with_rules(load_model_file(checkpoint), rules[1], 3, ["further"]).card
-    assert "3 held-out groups, groups of further (twice its classes) as they are and with one foreign image" in card["presence"]
+    fitted = "3 held-out groups, groups of further (twice its classes) as they are and with one foreign image"
+    assert fitted in card["presence"]
     assert "masks cut at 0.5: 3 held-out groups as they are" in card["quality"]

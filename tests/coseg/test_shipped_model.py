@@ -46,7 +46,7 @@ def test_its_card_says_what_a_user_must_know():
     file = load_model_file(SHIPPED)
     missing = [field for field in CARD if not any(field in key for key in file.card)]
     assert missing == [] and all(value not in ("", None) for value in file.card.values())
-    assert file.config["model"]["backbone"]["name"].startswith("mobilenetv2")
+    assert file.config["model"]["backbone"]["name"] == "tf_efficientnet_b0"
     assert len(set(file.inference["labels"])) == len(file.inference["labels"]) > 20
 
 
