@@ -267,7 +267,9 @@ class Predictor:
         belonging = self._belonging(agreed, codes)
         if known:
             return modulate_by_reference(self.model, codes, ReferenceCodes.join(known)), belonging
-        weights = None if agreed is None or self.presence is None else torch.cat([shares(a) for a in agreed])  # (B, N)
+        if agreed is None or self.presence is None:
+            return self.model.modulate(codes, group_size), belonging
+        weights = torch.cat([shares(a) for a in agreed])  # (B, N)
         return self.model.modulate(codes, group_size, weights), belonging
 
     @staticmethod
