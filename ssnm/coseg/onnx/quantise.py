@@ -1,8 +1,9 @@
 """From the float32 package to one of 8 bits: static quantisation, with ranges that photographs show.
 
-Encoder and head are quantised, weights per channel and in 7 bits: two products of 8 bits by 8 do not fit the 16 bits in
-which processors without VNNI add them. The modulators between them stay as they are. The head is calibrated on what it
-will see: the maps and the modulation of whole groups.
+The large convolutions of encoder and head are quantised, weights per channel and in 7 bits: two products of 8 bits by 8
+do not fit the 16 bits in which processors without VNNI add them. Depthwise and small convolutions, squeeze-and-excite
+and the activations stay as they are: of EfficientNet-B0 they hold few of the weights and most of the loss. So do the
+modulators. The head is calibrated on what it will see: the maps and the modulation of whole groups.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 MOST = 200  # images: the ranges of the maps change no more
 CHUNK = 5  # images of a group at once
+LARGE = 4096  # weights of a convolution from which on it is quantised
 
 Feed = dict[str, np.ndarray]
 
@@ -56,10 +58,21 @@ def export_int8(
                     Path(exact) / name, partial, _reader(tools, [feed[place] for feed in feeds]),
                     quant_format=tools.QuantFormat.QDQ, per_channel=True, reduce_range=True,
                     activation_type=tools.QuantType.QUInt8, weight_type=tools.QuantType.QInt8,
+                    nodes_to_quantize=_large_convolutions(Path(exact) / name),
                 )  # fmt: skip
         write_atomically(folder / MODULATOR, (Path(exact) / MODULATOR).read_bytes())
     facts.write(folder)
     return facts
+
+
+def _large_convolutions(file: Path) -> list[str]:
+    """Names of the nodes of a graph that are worth 8 bits; timm's squeeze-and-excite modules are called `se`."""
+    graph = import_optional("onnx").load(file).graph
+    sizes = {weights.name: int(np.prod(weights.dims)) for weights in graph.initializer}
+    grouped = lambda node: any(a.name == "group" and a.i > 1 for a in node.attribute)  # noqa: E731
+    return [node.name for node in graph.node
+            if node.op_type == "Conv" and not grouped(node) and "/se/" not in node.name
+            and sizes.get(node.input[1], 0) >= LARGE]  # fmt: skip
 
 
 def _feeds(network: OnnxNetwork, size: int, groups: Sequence[Sequence[Path]]) -> Iterator[tuple[Feed, Feed]]:
