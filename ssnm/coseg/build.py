@@ -163,7 +163,9 @@ def build_loader(
     a = data.augmentation
     dataset_type = UnionFirstDataset if data.union_at_full_size else GroupDataset
     dataset = dataset_type(pool, (data.size, data.size), Augmentation(a.flip, a.crop, a.keep, a.colour, a.grey))
-    collate = partial(collate_groups, exchange=getattr(config.loss, "exchange", 0) > 0)
+    collate = partial(
+        collate_groups, exchange=getattr(config.loss, "exchange", 0) > 0, references=data.mix.reference > 0
+    )
     return step_loader(dataset, sampler, collate, data.workers, train.seed, device)
 
 
@@ -239,13 +241,15 @@ def synchronise_batch_norm(model: nn.Module) -> nn.Module:
 def group_forward(model: nn.Module, exchange: int = 0) -> Callable[[GroupBatch], Any]:
     """What the loop calls: the model on a batch's images, and on which of them are grey where it asks for that;
     exchange: images of each group that are also segmented with another group's gamma."""
-    if isinstance(getattr(model, "module", model), SSNM):  # `module`: inside DistributedDataParallel
+    inner = getattr(model, "_orig_mod", model)  # inside torch.compile
+    inner = getattr(inner, "module", inner)  # inside DistributedDataParallel
+    if isinstance(inner, SSNM):
         return lambda batch: model(batch.images, exchange, _steering(batch))
-    if getattr(getattr(model, "module", model), "takes_grey", False):
+    if getattr(inner, "takes_grey", False):
         return lambda batch: model(batch.images, batch.grey)
     return lambda batch: model(batch.images)
 
 
-def _steering(batch: GroupBatch) -> dict[int, tuple[int, torch.Tensor]]:
-    """Of each group that has a reference: {group: (place of the image, its mask (H, W))}."""
-    return {b: (place, batch.masks[b, place]) for b, place in enumerate(batch.references) if place is not None}
+def _steering(batch: GroupBatch) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """What the model takes of a batch's references, see :meth:`ssnm.coseg.model.SSNM.forward`."""
+    return None if batch.references is None else (batch.references, batch.masks)

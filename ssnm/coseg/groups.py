@@ -181,7 +181,7 @@ def _union(masks: dict[str, Tensor], categories: list[str], size: tuple[int, int
     return union
 
 
-def collate_groups(groups: list[Group], exchange: bool = False) -> GroupBatch:
+def collate_groups(groups: list[Group], exchange: bool = False, references: bool = False) -> GroupBatch:
     """Groups of one size -> GroupBatch with images uint8 and masks bool, as small as it can be on its way. exchange:
     also what each image shows of the object of the next group."""
     return GroupBatch(
@@ -192,7 +192,7 @@ def collate_groups(groups: list[Group], exchange: bool = False) -> GroupBatch:
         grey=torch.stack([g.grey for g in groups]),
         names=tuple(g.names for g in groups),
         bad=tuple(bad for g in groups for bad in g.bad),
-        references=tuple(g.reference for g in groups),
+        references=torch.tensor([-1 if g.reference is None else g.reference for g in groups]) if references else None,
         **{name: _stack([getattr(g, name) for g in groups]) for name in ("known", "image_labels", "image_known")},
         **_collate_teacher(groups),
         **(_exchanged(groups) if exchange else {}),

@@ -10,7 +10,7 @@ What the paper leaves open is listed in docs/deviations.md.
 
 from __future__ import annotations
 
-from typing import Mapping, Sequence
+from typing import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -215,21 +215,21 @@ class SSNM(nn.Module):
         self.head = SegmentationHead(dim, len(channels), head_activation, head_extra_convolution)
 
     def forward(
-        self, images: Tensor, exchange: int = 0, references: Mapping[int, tuple[int, Tensor]] | None = None
+        self, images: Tensor, exchange: int = 0, references: tuple[Tensor, Tensor] | None = None
     ) -> SSNMOutput:
         """images (B, N, 3, H, W) RGB in [0, 1], any N >= 1 -> mask logits (B, N, H, W) and the modulation.
 
         exchange: so many images of each group are also segmented with the gamma of the next group (see
         :func:`ssnm.coseg.losses.exchange_loss`); needs two groups or more and a semantic modulator.
-        references: {group: (place of an image, its mask (H, W))}: such a group is steered by the object of that image
-        (see :mod:`ssnm.coseg.reference`).
+        references: (places (B,) long, masks (B, N, H, W)): a group whose place is not -1 is steered by the object of
+        that image (see :func:`ssnm.coseg.reference.steered`).
         """
         groups, group_size, size = images.shape[0], images.shape[1], images.shape[-2:]
         cfms = self.backbone(fold_groups(images))
         codes = self.encode(cfms)
         modulation = self.modulate(codes, group_size)
-        if references:
-            modulation = steered(self, cfms, codes, modulation, group_size, references)
+        if references is not None:
+            modulation = steered(self, cfms, codes, modulation, *references)
         alone = None
         if self.semantic is not None and not self.semantic.centred:
             alone = unfold_groups(self.semantic(codes.indicators[:, None])[1], group_size)  # (B, N, L)
@@ -251,7 +251,7 @@ class SSNM(nn.Module):
         if self.spatial is not None:
             phi = cfms[-1] if self.fusion is None else self.fusion(cfms)
         indicators = self.semantic.indicators(cfms[-1]) if self.semantic is not None else None
-        return ImageCodes(phi, indicators, cfms[-1].mean((-2, -1)))
+        return ImageCodes(phi, indicators, cfms[-1].float().mean((-2, -1)))
 
     def modulate(self, codes: ImageCodes, group_size: int, weights: Tensor | None = None) -> Modulation:
         """Codes of B*N images -> the modulation of B groups of N = `group_size`. weights (B, N): each image's share in

@@ -219,13 +219,13 @@ class Predictor:
         reference: Mapping[int, np.ndarray],
     ) -> GroupPrediction:  # fmt: skip
         """Both passes over one group; `sizes` and `reference` are complete when the chunks have been taken."""
-        features, codes, known, begins = Features(self._cfms, self.feature_bytes), [], [], [0]
+        features, codes, known, begins = Features(self._cfms, self.feature_bytes), [], {}, [0]
         for images in chunks:
             cfms = features.add(images)
             codes.append(self.model.encode(cfms))
             for place in range(len(images)):
                 if (mask := reference.get(begins[-1] + place)) is not None:
-                    known.append(encode_reference(self.model, cfms, codes[-1], place, mask))
+                    known[begins[-1] + place] = encode_reference(self.model, cfms, codes[-1], place, mask)
             begins.append(begins[-1] + len(images))
             del cfms
         modulation, agreed = self._modulate(join_codes(codes), begins[-1], known)
@@ -257,29 +257,25 @@ class Predictor:
         ]
 
     def _modulate(
-        self, codes: ImageCodes, group_size: int, known: Sequence[ReferenceCodes] = ()
+        self, codes: ImageCodes, group_size: int, known: Mapping[int, ReferenceCodes] | None = None
     ) -> tuple[Modulation, Sequence[Belonging] | None]:
-        """The modulation of groups of `group_size` images, and how far the images of each belong to it, or None."""
-        asked = self.presence is not None or self.quality is not None
-        agreed = None
-        if asked and codes.indicators is not None:
-            agreed = [agreement_of_codes(self.model.semantic, own) for own in codes.indicators.split(group_size)]
-        belonging = self._belonging(agreed, codes)
+        """The modulation of groups of `group_size` images, and how far the images of each belong to it, or None. known:
+        the references of one group, by their places."""
+        known, belonging = known or {}, None
+        if (self.presence is not None or self.quality is not None) and codes.indicators is not None:
+            groups = zip(codes.indicators.split(group_size), codes.appearance.split(group_size))
+            belonging = [self._belonging(*group, list(known)) for group in groups]
         if known:
-            return modulate_by_reference(self.model, codes, ReferenceCodes.join(known)), belonging
-        if agreed is None or self.presence is None:
+            return modulate_by_reference(self.model, codes, ReferenceCodes.join(list(known.values()))), belonging
+        if belonging is None or self.presence is None:
             return self.model.modulate(codes, group_size), belonging
-        weights = torch.cat([shares(a) for a in agreed])  # (B, N)
-        return self.model.modulate(codes, group_size, weights), belonging
+        weights = torch.cat([shares(torch.from_numpy(b.agreement)) for b in belonging])  # (B, N)
+        return self.model.modulate(codes, group_size, weights.to(codes.indicators)), belonging
 
-    @staticmethod
-    def _belonging(agreed: Sequence[Tensor] | None, codes: ImageCodes) -> list[Belonging] | None:
-        """agreed: of each group (N,), or None."""
-        if agreed is None:
-            return None
-        alike = [likeness(group).float().cpu().numpy() for group in codes.appearance.split(len(agreed[0]))]
-        agreed = [a.float().cpu().numpy() for a in agreed]
-        return [Belonging(a, evidence(a, like)) for a, like in zip(agreed, alike)]
+    def _belonging(self, indicators: Tensor, appearance: Tensor, references: Sequence[int]) -> Belonging:
+        """Of the images of one group; with references how far they belong to these."""
+        agreed = agreement_of_codes(self.model.semantic, indicators, references).float().cpu().numpy()
+        return Belonging(agreed, evidence(agreed, likeness(appearance, references).float().cpu().numpy(), references))
 
     def read(self, image: ImageLike) -> tuple[Tensor, bool, tuple[int, int]]:
         """One image of any kind -> (3, S, S) uint8 at network size, whether it was grey, original (height, width)."""

@@ -10,13 +10,17 @@ groups with foreign images (`fit_rule`) turns them into a probability. N images 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Callable
 
 import numpy as np
 
+from ..errors import ConfigError
+
 Array = Any  # torch.Tensor or numpy.ndarray: one definition for both, of what both can do
 PEAK_SHARE = 0.01  # of the image's pixels: the mean over so many of the surest ones is less noisy than a maximum
+ROUNDING = 1e-4  # a figure that varies less says nothing: in groups of two both are 0 but for rounding
 EDGE = 1e-4  # probabilities are kept so far from 0 and 1 before their log-odds are taken
 SURE = 30.0  # log-odds beyond which a probability is 0 or 1 in float64 for all that matters
 
@@ -52,6 +56,8 @@ class PresenceRule:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> PresenceRule:
         """Raises KeyError, TypeError or ValueError where a number is missing or is none."""
+        if "appearance" not in values and "agreement" in values:
+            raise ValueError("a rule of presence of an earlier version; run `ssnm calibrate` on the checkpoint again")
         rule = cls(**{name: float(values[name]) for name in ("peak", "agreement", "appearance", "bias", "cut")})
         if not np.isfinite(rule._weights).all() or not 0 <= rule.cut <= 1:
             raise ValueError(f"finite weights and a cut in [0, 1] were expected, got {values}")
@@ -65,8 +71,9 @@ def peaks(probabilities: np.ndarray) -> np.ndarray:
     return np.partition(flat, -count, axis=1)[:, -count:].mean(1)
 
 
-def agreement(category_logits: Array) -> Array:
+def agreement(category_logits: Array, references: Sequence[int] = ()) -> Array:
     """How alike each image is to the others of its group, (N, L) logits of every image alone -> (N,) in [0, 1].
+    references: the places of images whose object is known; then how alike it is to these.
 
     The mean Bhattacharyya coefficient of its category probabilities, scaled to sum to 1, and those of each other image.
     Categories need not be right: two images of a kind that training did not have are alike in what they resemble.
@@ -74,24 +81,31 @@ def agreement(category_logits: Array) -> Array:
     """
     probability = 1 / (1 + math.e ** -category_logits.clip(-SURE, SURE))
     root = (probability / probability.sum(-1)[:, None].clip(1e-12)) ** 0.5
-    alike = root @ root.T
-    count = len(alike)
-    return alike.diagonal() if count == 1 else (alike.sum(1) - alike.diagonal()) / (count - 1)
+    return _mean_of_others(root @ root.T, references)
 
 
-def likeness(appearance: Array) -> Array:
-    """The mean cosine of each image's features with those of the other images, (N, d) -> (N,) in [-1, 1], 1 for a group
-    of one. The features are the coarsest maps, averaged over the positions: what a place looks like counts as well."""
+def likeness(appearance: Array, references: Sequence[int] = ()) -> Array:
+    """The mean cosine of each image's features with those of the other images or the references, (N, d) -> (N,) in
+    [-1, 1], 1 for a group of one. The features are the coarsest maps, averaged over the positions: what a place looks
+    like counts as well."""
     unit = appearance / ((appearance * appearance).sum(-1) ** 0.5).clip(1e-12)[:, None]
-    alike = unit @ unit.T
+    return _mean_of_others(unit @ unit.T, references)
+
+
+def _mean_of_others(alike: Array, references: Sequence[int]) -> Array:
+    """(N, N) -> (N,): each row's mean over the columns of the other images, or of the references."""
+    if len(references):
+        return alike[:, list(references)].mean(1)
     count = len(alike)
     return alike.diagonal() if count == 1 else (alike.sum(1) - alike.diagonal()) / (count - 1)
 
 
-def evidence(agreement: np.ndarray, likeness: np.ndarray) -> np.ndarray:
-    """Both figures of a group beside the largest of the group, (N,), (N,) -> (N, 2), 0 at most."""
-    alike = np.log(np.clip(np.asarray(agreement, dtype=np.float64), EDGE, 1.0))
-    return np.stack([alike - alike.max(), np.asarray(likeness, dtype=np.float64) - likeness.max()], axis=1)
+def evidence(agreement: np.ndarray, likeness: np.ndarray, references: Sequence[int] = ()) -> np.ndarray:
+    """Both figures of a group beside the largest of the images whose object is not known, (N,), (N,) -> (N, 2), 0 at
+    most."""
+    figures = np.stack([np.log(np.clip(np.asarray(agreement, dtype=np.float64), EDGE, 1.0)), likeness], axis=1)
+    asked = np.setdiff1d(np.arange(len(figures)), list(references))
+    return np.minimum(figures - figures[asked if len(asked) else slice(None)].max(0), 0.0)
 
 
 def shares(agreement: Array) -> Array:
@@ -118,10 +132,13 @@ def fit_rule(
         weight: (n,) or one for all, how much each image counts, for the fit and for the cut.
     """
     x, y = features(peaks, evidence), np.asarray(present, dtype=np.float64)
+    if y.all() or not y.any():
+        raise ConfigError("the rule of presence is fitted to images with and without the object, got one kind alone")
     share = np.broadcast_to(np.asarray(weight, dtype=np.float64), y.shape)
     share = share / share.mean()
     inside = np.average(y, weights=share)
-    scale = np.array([*x[:, :-1].std(0).clip(1e-9), 1.0])  # the ridge treats all figures alike
+    spread = x[:, :-1].std(0)
+    scale = np.array([*np.where(spread < ROUNDING, 1.0, spread), 1.0])  # the ridge treats all figures alike
     w = logistic_regression(x / scale, y, share * np.where(y > 0, 0.5 / inside, 0.5 / (1 - inside)), ridge) / scale
     return PresenceRule(*(float(v) for v in w), best_cut(sigmoid(x @ w), y > 0, J, share))
 
@@ -161,6 +178,8 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-np.clip(x, -SURE, SURE)))
 
 
-def agreement_of_codes(semantic: Callable[[Array], tuple[Array, Array]], indicators: Array) -> Array:
+def agreement_of_codes(
+    semantic: Callable[[Array], tuple[Array, Array]], indicators: Array, references: Sequence[int] = ()
+) -> Array:
     """`agreement` of a group's indicators (N, d), each image seen as a group of one."""
-    return agreement(semantic(indicators[:, None])[1])
+    return agreement(semantic(indicators[:, None])[1], references)

@@ -23,14 +23,13 @@ class GroupBatch:
 
     images (B, N, 3, H, W) float in [0,1]; masks (B, N, H, W) float, 0 or 1; labels (B, L) float multi-hot;
     valid (B, N, H, W) bool: False where the ground truth is void; grey (B, N) bool; names: file names;
-    bad: images that were to be in it and were replaced; references: of each group the place of the image whose mask
-    steers the others, or None.
+    bad: images that were to be in it and were replaced.
 
     Not in every batch: image_labels (B, N, L) float multi-hot, what each image shows by itself, and image_known of the
     same shape, bool; known (B, L) bool: False where nobody knows whether the group shares the category; teacher
     (B, N, H, W) float in [0, 1], another network's maps, and taught (B, N) bool: which images have one; other_masks
     (B, N, H, W) float and other_valid (B, N, H, W) bool: what the images show of the object of the next group (in the
-    last group, of the first).
+    last group, of the first); references (B,) long: the place of the image whose mask steers the group, -1 for none.
 
     On the way from a worker to the device images and teacher are uint8 and masks bool, a quarter of the bytes:
     :meth:`to` makes of them what the network takes.
@@ -43,7 +42,6 @@ class GroupBatch:
     grey: "Tensor"
     names: tuple[tuple[str, ...], ...] = ()
     bad: tuple[BadImage, ...] = ()
-    references: tuple["int | None", ...] = ()
     known: "Tensor | None" = None
     image_labels: "Tensor | None" = None
     image_known: "Tensor | None" = None
@@ -51,6 +49,7 @@ class GroupBatch:
     taught: "Tensor | None" = None
     other_masks: "Tensor | None" = None
     other_valid: "Tensor | None" = None
+    references: "Tensor | None" = None
 
     def to(self, device, non_blocking: bool = True) -> "GroupBatch":
         """The batch as the network takes it, on `device`: moved first, then turned to float."""
@@ -65,7 +64,7 @@ class GroupBatch:
         return self._each(lambda tensor: tensor.pin_memory())
 
     def _each(self, change: "Callable[[Tensor], Tensor]") -> "GroupBatch":
-        tensors = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("names", "bad", "references")}
+        tensors = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("names", "bad")}
         return replace(self, **{name: change(t) for name, t in tensors.items() if t is not None})
 
     @property

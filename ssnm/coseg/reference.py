@@ -85,18 +85,18 @@ def as_mask(mask: Any, name: str) -> np.ndarray:
 
 
 def encode_reference(
-    model: nn.Module, cfms: Sequence[Tensor], codes: ImageCodes, place: int, mask: np.ndarray | Tensor
+    model: nn.Module, cfms: Sequence[Tensor], codes: ImageCodes, place: int, mask: np.ndarray
 ) -> ReferenceCodes:
-    """The codes of the image at `place` of a chunk, seen through its mask (H, W), bool, or 0 and 1 on the device."""
+    """The codes of the image at `place` of a chunk, seen through its mask (H, W) bool."""
     coarsest = cfms[-1][place : place + 1]  # (1, d, h, w)
-    if isinstance(mask, Tensor):
-        shares = resize_area(mask[None], coarsest.shape[-2:]).to(coarsest)  # (1, h, w)
-    else:
-        shares = torch.from_numpy(cell_shares(mask, tuple(coarsest.shape[-2:]))).to(coarsest)[None]
-    indicators = None
-    if model.semantic is not None:
-        indicators = model.semantic.image_pooling(coarsest.flatten(2).transpose(1, 2), shares.flatten(1))
+    shares = torch.from_numpy(cell_shares(mask, tuple(coarsest.shape[-2:]))).to(coarsest)[None]  # (1, h, w)
+    indicators = None if model.semantic is None else _indicators(model, coarsest, shares)
     return ReferenceCodes(indicators, None if codes.phi is None else codes.phi[place : place + 1], shares)
+
+
+def _indicators(model: nn.Module, coarsest: Tensor, shares: Tensor) -> Tensor:
+    """coarsest maps (R, d, h, w), shares (R, h, w) -> indicators (R, d) of what the shares cover."""
+    return model.semantic.image_pooling(coarsest.flatten(2).transpose(1, 2), shares.flatten(1))
 
 
 def modulate_by_reference(model: nn.Module, codes: ImageCodes, reference: ReferenceCodes) -> Modulation:
@@ -105,43 +105,47 @@ def modulate_by_reference(model: nn.Module, codes: ImageCodes, reference: Refere
     if model.semantic is not None:
         gamma, logits = model.semantic(reference.indicators[None])
     if model.spatial is not None:
-        with torch.no_grad():  # as the eigenvector's
-            mask = side_of_object(codes.phi, reference, model.spatial.scale)
+        mask = side_of_object(codes.phi[None], reference.phi[None], reference.shares[None], model.spatial.scale)
     return Modulation(spatial_mask=mask, semantic_vector=gamma, category_logits=logits)
 
 
 def steered(
-    model: nn.Module, cfms: Sequence[Tensor], codes: ImageCodes, modulation: Modulation, group_size: int,
-    references: Mapping[int, tuple[int, Tensor]],
+    model: nn.Module, cfms: Sequence[Tensor], codes: ImageCodes, modulation: Modulation, places: Tensor, masks: Tensor
 ) -> Modulation:
-    """The modulation of B groups, of which `references` {group: (place, mask (H, W))} are steered by one image."""
-    for group, (place, mask) in references.items():
-        of_group = slice(group * group_size, (group + 1) * group_size)
-        phi, indicators = (None if c is None else c[of_group] for c in (codes.phi, codes.indicators))
-        reference = encode_reference(model, cfms, codes, of_group.start + place, mask)
-        own = modulate_by_reference(model, replace(codes, phi=phi, indicators=indicators), reference)
-        put = lambda name: _put(getattr(modulation, name), getattr(own, name), group)  # noqa: E731, B023
-        modulation = replace(modulation, **{name: put(name) for name in _STEERED})
-    return modulation
+    """The modulation of B groups in training, some of which one image steers.
+
+    places (B,) long: which image of the group, -1 for a group without one; masks (B, N, H, W) of all images. One graph
+    whatever the places are: every group is steered, and those without a reference keep what they had.
+    """
+    count = masks.shape[1]
+    rows = torch.arange(len(places), device=places.device) * count + places.clamp(min=0)
+    coarsest = cfms[-1][rows]
+    known = places >= 0
+    chosen = lambda own, plain: torch.where(known[(...,) + (None,) * (plain.ndim - 1)], own, plain)  # noqa: E731
+    shares = resize_area(masks.flatten(0, 1)[rows][:, None], coarsest.shape[-2:])[:, 0]
+    shares = chosen(shares, torch.ones_like(shares))  # (B, h, w): an empty mask would make the statistics NaN
+    told = {}
+    if model.semantic is not None:
+        gamma, logits = model.semantic(_indicators(model, coarsest, shares)[:, None])
+        told |= {"semantic_vector": gamma, "category_logits": logits}
+    if model.spatial is not None:
+        phi = codes.phi.unflatten(0, (-1, count))
+        told["spatial_mask"] = side_of_object(phi, codes.phi[rows][:, None], shares[:, None], model.spatial.scale)
+    return replace(modulation, **{name: chosen(own, getattr(modulation, name)) for name, own in told.items()})
 
 
-_STEERED = ("spatial_mask", "semantic_vector", "category_logits")
-
-
-def _put(values: Tensor | None, own: Tensor | None, group: int) -> Tensor | None:
-    """values (B, ...) with own (1, ...) at the place of one group."""
-    return None if values is None else torch.cat([values[:group], own.to(values.dtype), values[group + 1 :]])
-
-
-def side_of_object(phi: Tensor, reference: ReferenceCodes, scale: str) -> Tensor:
-    """phi (N, D, h, w) -> spatial mask (1, N, h, w): each unit descriptor along the line from the mean of the
-    references' background to that of their object, zero half-way, scaled as the clustering's mask is."""
-    known = unit_descriptors(reference.phi[None])[0]  # (R*P, D)
-    inside = reference.shares.flatten()[:, None].to(known)
-    mean = lambda w: (known * w).sum(0) / w.sum().clamp(min=1e-6)  # noqa: E731
-    object_mean, other_mean = mean(inside), mean(1 - inside)
-    line = object_mean - other_mean
-    along = unit_descriptors(phi[None])[0] @ line - 0.5 * (object_mean + other_mean) @ line  # (N*P,)
-    along = along / along.square().mean().sqrt().clamp(min=1e-12)
-    along = along if scale == "rms" else along / len(along) ** 0.5
-    return along.reshape(1, len(phi), *phi.shape[-2:])
+@torch.no_grad()  # as through the eigenvector
+def side_of_object(phi: Tensor, known: Tensor, shares: Tensor, scale: str) -> Tensor:
+    """phi (B, N, D, h, w) -> spatial mask (B, N, h, w), float32: each unit descriptor along the line from the mean of
+    the references' background to that of their object, zero half-way, scaled as the clustering's mask is. known
+    (B, R, D, h, w), shares (B, R, h, w): phi of the references and how much of each position their objects cover."""
+    with torch.autocast(phi.device.type, enabled=False):
+        descriptors = unit_descriptors(known.float())  # (B, R*P, D)
+        inside = shares.float().flatten(1)[..., None]
+        mean = lambda w: (descriptors * w).sum(1, keepdim=True) / w.sum(1, keepdim=True).clamp(min=1e-6)  # noqa: E731
+        object_mean, other_mean = mean(inside), mean(1 - inside)
+        from_middle = unit_descriptors(phi.float()) - 0.5 * (object_mean + other_mean)
+        along = (from_middle * (object_mean - other_mean)).sum(-1)  # (B, N*P); no product that TF32 would round
+        along = along / along.square().mean(1, keepdim=True).sqrt().clamp(min=1e-12)
+        along = along if scale == "rms" else along / along.shape[1] ** 0.5
+        return along.unflatten(1, (phi.shape[1], *phi.shape[-2:]))

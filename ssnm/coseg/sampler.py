@@ -115,7 +115,7 @@ class GroupDrawer:
                 if pair:
                     rng.random()  # a number per ordinary group: without a mix the draws are those of version 0.1
                     draws.append(self._single(rng, draws, mix))
-        return [self._with_reference(rng, draw) for draw in draws] if mix.reference else draws
+        return [self._with_reference(rng, draw) for draw in draws] if self.mix.reference else draws
 
     def _with_reference(self, rng: np.random.Generator, draw: GroupDraw) -> GroupDraw:
         """With probability mix.reference the group with one of its images, no foreign one, as its reference."""

@@ -96,15 +96,25 @@ def test_an_exported_model_is_calibrated_on_the_held_out_images_of_a_config(chec
     assert result.present.shape == (2,)
 
 
-def test_the_rule_of_presence_is_fitted_to_further_sets_too_and_that_of_quality_is_not(checkpoint, written_set):
+def test_the_rule_of_presence_is_fitted_to_clean_and_mixed_groups_and_to_further_sets(
+    checkpoint, written_set, monkeypatch
+):
     model, _ = model_from_file(load_model_file(checkpoint), "x")
     plain = load_model_file(checkpoint).config
     further = {**plain, "validation": {**plain["validation"], "sources": [
         {"type": "processed", "root": str(written_set), "name": "further"}]}}  # fmt: skip
-    fit = lambda c: calibrate.calibrate_rules(model, config_from_dict(c), 32, 3, torch.device("cpu"))  # noqa: E731
+    seen, fit_rule = [], calibrate.fit_rule
+    monkeypatch.setattr(calibrate, "fit_rule", lambda *given: seen.append(given) or fit_rule(*given))
+    fit = lambda c: calibrate.calibrate_rules(model, config_from_dict(c), 32, 3, torch.device("cpu"), 0.0)  # noqa: E731
     rules = [fit(plain), fit(further)]
     assert rules[0][0] != rules[1][0] and rules[0][1] == rules[1][1]
+    size = config_from_dict(plain).data.group_size
+    _, _, present, J, weight = seen[1]
+    held_out = np.arange(len(present)) < 2 * 3 * size
+    assert (~present[held_out]).sum() == 3  # each group as it is and with one foreign image
+    assert (J[~present] == 0).all() and (J[present] > 0).all()  # every mask is full: it meets any object
+    assert weight[held_out].sum() == pytest.approx(1) and weight[~held_out].sum() == pytest.approx(0.1)
     card = calibrate.with_rules(load_model_file(checkpoint), rules[1], 3, ["further"]).card
     fitted = "3 held-out groups, groups of further (twice its classes) as they are and with one foreign image"
     assert fitted in card["presence"]
-    assert "masks cut at 0.5: 3 held-out groups as they are" in card["quality"]
+    assert "masks cut at 0.0: 3 held-out groups as they are" in card["quality"]

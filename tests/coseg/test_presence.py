@@ -104,6 +104,17 @@ def test_a_fitted_rule_finds_the_images_without_the_object():
     assert np.mean(said[present] >= rule.cut) > 0.95 and np.mean(said[~present] < rule.cut) > 0.95
 
 
+def test_figures_that_vary_by_rounding_alone_get_no_weight_and_one_kind_of_image_is_refused():
+    rng = np.random.default_rng(2)
+    present = rng.random(200) < 0.5
+    sure = np.clip(np.where(present, 0.8, 0.3) + 0.1 * rng.standard_normal(200), 0, 1)
+    rounding = -3e-8 * rng.random((200, 2)) * (1 + present[:, None])  # of groups of two
+    rule = fit_rule(sure, rounding, present, np.full(200, 0.7))
+    assert max(abs(rule.agreement), abs(rule.appearance)) < 1
+    with pytest.raises(ConfigError, match="with and without the object"):
+        fit_rule(sure, rounding, np.full(200, True), np.full(200, 0.7))
+
+
 def test_images_that_weigh_more_decide_the_fit_and_the_cut():
     rng = np.random.default_rng(1)
     present = rng.random(400) < 0.8
@@ -145,7 +156,8 @@ def test_the_figure_comes_in_the_order_of_the_images_and_a_foreign_one_counts_le
     assert straight.present.shape == (5,) and 0 <= straight.present.min() and straight.present.max() <= 1
     np.testing.assert_allclose(back.present[::-1], straight.present, atol=1e-4)
     assert Predictor(model, SIZE, presence=RULE).predict(images[:1]).present.tolist() == [1.0]
-    monkeypatch.setattr(predict, "agreement_of_codes", lambda semantic, codes: torch.tensor([1.0, 1.0, 1.0, 1.0, 0.0]))
+    agreed = torch.tensor([1.0, 1.0, 1.0, 1.0, 0.0])
+    monkeypatch.setattr(predict, "agreement_of_codes", lambda semantic, codes, references: agreed)
     apart = Predictor(model, SIZE, chunk=chunk, presence=RULE).predict(images)
     assert np.abs(apart.semantic_vector - straight.semantic_vector).max() > 1e-5  # shares follow the agreement
     assert apart.present.argmin() == 4
@@ -205,6 +217,9 @@ def test_a_model_file_carries_its_rule(checkpoint, tmp_path):
     result = ssnm.from_pretrained(path, "cpu").segment(pictures(3))
     assert result.present.shape == (3,) and result.prediction.cut == 0.4
     assert ssnm.from_pretrained(checkpoint, "cpu").segment(pictures(3)).present is None
+    old = ModelFile("ssnm", source.config, {**source.inference, "present": {"peak": 1.0, "agreement": 2.0}}, {})
+    with pytest.raises(CheckpointError, match="of an earlier version; run `ssnm calibrate`"):
+        read_inference(old, "file")
     for wrong in ({"peak": 1.0}, {**RULE.to_dict(), "cut": 2.0}, {**RULE.to_dict(), "bias": float("nan")}):
         damaged = ModelFile("ssnm", source.config, {**source.inference, "present": wrong}, {})
         with pytest.raises(CheckpointError, match="what inference needs is missing or damaged"):

@@ -13,7 +13,7 @@ from ssnm.coseg.config import config_from_dict
 from ssnm.coseg.predict import Predictor
 from ssnm.coseg.presence import PresenceRule
 from ssnm.coseg.quality import QualityRule
-from ssnm.coseg.reference import ReferenceCodes, encode_reference, modulate_by_reference, side_of_object
+from ssnm.coseg.reference import encode_reference, modulate_by_reference, side_of_object
 from ssnm.data.procedural import ProceduralSource
 from ssnm.errors import ConfigError, DataError, MissingFileError
 from ssnm.metrics.ranking import cell_shares
@@ -95,12 +95,11 @@ def test_the_spatial_mask_is_positive_on_what_looks_like_the_object(scale):
     kinds = torch.randn(2, 6, generator=generator)  # background, object
     labels = torch.rand(3, 5, 5, generator=generator) > 0.6
     phi = kinds[labels.long()].permute(0, 3, 1, 2) + 0.05 * torch.randn(3, 6, 5, 5, generator=generator)
-    reference = ReferenceCodes(None, phi[:1], labels[:1].float())
-    mask = side_of_object(phi, reference, scale)
+    mask = side_of_object(phi[None], phi[None, :1], labels[None, :1].float(), scale)
     assert mask.shape == (1, 3, 5, 5) and torch.equal(mask[0] > 0, labels)
     assert mask.square().sum().item() == pytest.approx(75 if scale == "rms" else 1, rel=1e-4)
-    everything = ReferenceCodes(None, phi[:1], torch.ones(1, 5, 5))
-    assert side_of_object(phi, everything, scale).isfinite().all()  # a mask without background
+    everything = torch.ones(1, 1, 5, 5)  # a mask without background
+    assert side_of_object(phi[None], phi[None, :1], everything, scale).isfinite().all()
 
 
 @pytest.mark.parametrize("wrong, said", [
@@ -166,43 +165,65 @@ def test_a_reference_s_image_that_cannot_be_read_is_an_error_where_others_are_le
 
 def test_training_steers_a_group_as_segmenting_with_a_reference_does(tiny_model):
     """The group that has a reference gets the modulation of the inference path, with a gradient through gamma to the
-    backbone's maps; the other group keeps its own."""
+    backbone; the other group keeps its own."""
     model = tiny_model()
     images = torch.rand(2, 3, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(4))
-    mask = torch.zeros(SIZE, SIZE)
-    mask[:20, 5:30] = 1
-    steered, plain = model(images, references={1: (2, mask)}), model(images)
+    masks = torch.ones(2, 3, SIZE, SIZE)
+    masks[1, 2] = 0
+    masks[1, 2, :20, 5:30] = 1
+    steered, plain = model(images, references=(torch.tensor([-1, 2]), masks)), model(images)
     torch.testing.assert_close(steered.mask_logits[0], plain.mask_logits[0])
     assert (steered.mask_logits[1] - plain.mask_logits[1]).abs().max() > 1e-5
     with torch.no_grad():
         cfms = model.backbone(images[1])
         codes = model.encode(cfms)
-        expected = modulate_by_reference(model, codes, encode_reference(model, cfms, codes, 2, mask.numpy() > 0))
+        mask = masks[1, 2].numpy() > 0
+        expected = modulate_by_reference(model, codes, encode_reference(model, cfms, codes, 2, mask))
     for name in ("spatial_mask", "semantic_vector", "category_logits"):
         torch.testing.assert_close(getattr(steered.modulation, name)[1:], getattr(expected, name), atol=1e-5, rtol=1e-4)
     steered.modulation.semantic_vector[1].sum().backward()
-    assert all(p.grad is not None for p in model.semantic.image_pooling.parameters())
+    for part in (model.semantic.image_pooling, model.backbone):
+        assert max(float(p.grad.abs().max()) for p in part.parameters() if p.grad is not None) > 0
 
 
-def test_the_share_of_groups_with_a_reference_reaches_the_network(tiny_config):
+def test_the_mask_of_a_reference_is_float32_under_autocast(tiny_model):
+    images, masks = torch.rand(1, 2, 3, SIZE, SIZE), torch.ones(1, 2, SIZE, SIZE)
+    masks[..., :10] = 0
+    with torch.autocast("cpu", torch.bfloat16):
+        modulation = tiny_model()(images, references=(torch.tensor([0]), masks)).modulation
+    assert modulation.spatial_mask.dtype == torch.float32
+
+
+def test_the_share_of_groups_with_a_reference_reaches_the_network_compiled_or_not(tiny_config):
     config = config_from_dict(read_yaml(tiny_config, ["data.mix.reference=1.0"]))
     batch = next(iter(build.build_loader(config, build.build_pools(config.data)[0], 0))).to("cpu")
-    assert None not in batch.references
-    seen = {}
-
-    class Watching(build.SSNM):
-        def forward(self, images, exchange=0, references=None):
-            seen.update(references)
-
-    network = Watching.__new__(Watching)
-    torch.nn.Module.__init__(network)
-    build.group_forward(network)(batch)
-    for group, (place, mask) in seen.items():
-        assert place == batch.references[group] and torch.equal(mask, batch.masks[group, place]) and mask.any()
-    assert len(seen) == len(batch.images)
+    assert (batch.references >= 0).all()
+    own = batch.masks[torch.arange(len(batch.references)), batch.references]
+    assert own.flatten(1).any(1).all()
+    network = build.build_model(config.model, batch.labels.shape[1], "none").eval()
+    plain = network(batch.images).mask_logits
+    compiled = torch.compile(network, backend="eager", fullgraph=True)
+    with torch.no_grad():
+        outputs = [build.group_forward(net, 1)(batch) for net in (network, compiled)]
+    torch.testing.assert_close(*(output.mask_logits for output in outputs))
+    assert (outputs[0].mask_logits - plain).abs().amax((1, 2, 3)).min() > 1e-6
+    assert all(output.exchanged_logits is not None for output in outputs)
 
 
 def test_a_share_of_references_that_nothing_would_use_is_refused():
     for model in ({"spatial": {"enabled": False}, "semantic": {"enabled": False}}, {"name": "ssnm_release"}):
         with pytest.raises(ConfigError, match="data.mix.reference steers the modulators"):
             config_from_dict({"model": model, "data": {"mix": {"reference": 0.2}}})
+
+
+def test_who_belongs_is_told_by_the_reference_where_there_is_one(tiny_model):
+    """Three of a kind and two of another, one of which is the reference: the other of its kind is there, the majority
+    is not."""
+    rule = PresenceRule(peak=0.0, agreement=0.0, appearance=1e4, bias=3.0)
+    rng = np.random.default_rng(3)
+    noise, flat = rng.integers(0, 256, (40, 48, 3), dtype=np.uint8), np.full((40, 48, 3), 250, np.uint8)
+    images = [noise, flat, flat, noise, flat]
+    predictor = Predictor(tiny_model(), SIZE, presence=rule, chunk=2)
+    assert (predictor.predict(images).present > 0.5).tolist() == [False, True, True, False, True]
+    steered = predictor.predict(images, reference={0: mask_of(noise)})
+    assert (steered.present > 0.5).tolist() == [True, False, False, True, False]

@@ -1,6 +1,7 @@
 """Which images make the groups: a pure function of seed and step, in the shares that were asked for."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -375,3 +376,5 @@ def test_references_come_as_often_as_asked_are_never_foreign_and_change_no_other
     assert not any(draw.slots[draw.reference].foreign for draw in steered)
     assert len({draw.reference for draw in steered}) == 4
     assert all(draw.reference is None for draw in draws(pool, 50))
+    plain, marked = (draws(pool, 1, foreign=0.5, reference=share) for share in (0, 1.0))
+    assert plain == [replace(draw, reference=None) for draw in marked] and marked[0].reference is not None

@@ -240,7 +240,7 @@ TABLE: dict[str, Row] = {
     "data.teacher": Row("TEACHER", lambda r: type(r.dataset.pool.sources[0]).__name__, "Taught"),
     "data.mix.foreign": Row(0.5, lambda r: r.drawer.mix.foreign, 0.5),
     "data.mix.alike": Row(0.5, lambda r: r.drawer.mix.alike, 0.5),
-    "data.mix.reference": Row(1.0, lambda r: first_batch(r).references.count(None), 0),
+    "data.mix.reference": Row(1.0, lambda r: first_batch(r).references is None, False),
     "data.mix.ramp": Row(7, lambda r: r.drawer.mix.ramp, 7),
     "data.labels": Row(list(SEEN_KINDS)[::-1], lambda r: r.dataset.pool.labels[0], SEEN_KINDS[-1]),
     "data.size": Row(64, lambda r: tuple(first_batch(r).images.shape[-2:]), (64, 64)),

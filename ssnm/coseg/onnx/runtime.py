@@ -50,7 +50,7 @@ class OnnxModel:
         indicators = None
         if self.network.semantic is not None:
             indicators = torch.from_numpy(self.network.semantic.indicators(levels[-1].numpy()))
-        return ImageCodes(phi, indicators, levels[-1].mean((-2, -1)))
+        return ImageCodes(phi, indicators, levels[-1].float().mean((-2, -1)))
 
     def modulate(self, codes: ImageCodes, group_size: int, weights: Tensor | None = None) -> Modulation:
         """See :meth:`ssnm.coseg.model.SSNM.modulate`; eigenvalues and energies are not told."""
