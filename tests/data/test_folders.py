@@ -125,7 +125,7 @@ def test_a_listed_image_without_its_files_is_named(tmp_path, part):
     root = voc_root(tmp_path, {"a": blocks(k7=(0, 9, 0, 9)), "b": blocks(k7=(0, 9, 0, 9))})
     (root / "list.txt").write_text("a\nb\n")
     (root / part).unlink()
-    with pytest.raises(MissingFileError, match="1 of 2 .* missing: a"):
+    with pytest.raises(MissingFileError, match="missing 1 of 2 .*: a"):
         VocSource(root, root / "list.txt")
 
 
