@@ -139,12 +139,17 @@ def exists(path: str) -> bool:
 
 
 def resolves(name: str) -> bool:
-    """Whether a dotted name is there: of a module, a thing in it, or a part of that."""
+    """Whether a dotted name is there: of a module, a thing in it, or a part of that. Into a module of an extra that is
+    not installed nobody looks."""
     thing = ssnm
     for part in name.split(".")[1:]:
         inside = f"{thing.__name__}.{part}" if hasattr(thing, "__path__") else None  # a package: perhaps a module of it
         if inside and importlib.util.find_spec(inside) is not None:
-            thing = importlib.import_module(inside)
+            try:
+                thing = importlib.import_module(inside)
+            except ModuleNotFoundError as error:
+                assert not error.name.startswith("ssnm")
+                return True
         elif not hasattr(thing, part):  # a field without default is a name of its class, too
             return part in getattr(thing, "__annotations__", {})
         else:
