@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 MARGIN = np.float32(1e-5)  # far above what rounding moves an interpolated probability
+OPEN_AT_ONCE = 100_000  # bounds the memory of a map that lies near the threshold everywhere
 
 
 def resize_probability(probability: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -24,7 +25,7 @@ def resize_probability(probability: np.ndarray, size: tuple[int, int]) -> np.nda
     above, below, share = _neighbours(len(wide), size[0])
     full = np.empty(size, np.float32)
     for begin, end in _bands(above):
-        full[begin:end] = _between(wide[above[begin]], wide[below[begin]], share[begin:end])
+        full[begin:end] = _between(wide[above[begin]], wide[below[begin]], share[begin:end, None])
     return full
 
 
@@ -37,26 +38,31 @@ def cut_at(probability: np.ndarray, size: tuple[int, int], threshold: float) -> 
     wide = _columns(probability, size[1])
     above, below, share = _neighbours(len(wide), size[0])
     high, low = wide > limit + MARGIN, wide < limit - MARGIN
-    mask = np.empty(size, bool)
-    for begin, end in _bands(above):
-        i, j = above[begin], below[begin]
-        inside = high[i] & high[j]
-        mask[begin:end] = inside
-        (open_,) = np.nonzero(~(inside | (low[i] & low[j])))
-        if len(open_):
-            mask[begin:end, open_] = _between(wide[i, open_], wide[j, open_], share[begin:end]) > limit
+    first, last = np.array(_bands(above)).T
+    i, j, heights = above[first], below[first], last - first
+    inside = high[i] & high[j]
+    mask = np.repeat(inside, heights, axis=0)
+    open_ = np.flatnonzero(~(inside | (low[i] & low[j])))
+    for begin in range(0, len(open_), OPEN_AT_ONCE):
+        band, column = np.divmod(open_[begin : begin + OPEN_AT_ONCE], size[1])
+        over, under, row = wide[i[band], column], wide[j[band], column], first[band]
+        for k in range(heights.max()):  # the k-th row of every band that has one
+            if k >= heights.min():
+                has = k < heights[band]
+                over, under, row, column, band = (values[has] for values in (over, under, row, column, band))
+            mask[row + k, column] = _between(over, under, share[row + k]) > limit
     return mask
 
 
 def _between(above: np.ndarray, below: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """Rows between two rows (W,): (n, W) at shares (n,) of the lower one. Each operation rounds by itself."""
-    return np.clip(above * (1 - share)[:, None] + below * share[:, None], 0, 1)
+    """Values between two at `share` of the lower one, each operation rounded by itself."""
+    return np.clip(above * (1 - share) + below * share, 0, 1)
 
 
 def _columns(probability: np.ndarray, width: int) -> np.ndarray:
     """(S, T) -> (S, width)."""
     left, right, share = _neighbours(probability.shape[1], width)
-    return probability[:, left] * (1 - share) + probability[:, right] * share
+    return probability.take(left, axis=1) * (1 - share) + probability.take(right, axis=1) * share
 
 
 def _neighbours(count: int, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -17,7 +17,7 @@ from ..files.listing import list_images, same_name
 from ..files.parallel import in_threads
 from ..metrics import binarize, jaccard
 from ..naming import counted, natural_key
-from ..visualize.overlays import overlay, probability_image
+from ..visualize.overlays import overlay_picture, probability_image
 from ..visualize.panels import GroupPictures, group_panel
 from .photos import decoded, shown_picture
 from .predict import GroupPrediction, ImageLike
@@ -77,8 +77,7 @@ class Segmentation:
             return [self.overlay(i) for i in range(len(self))]
         kept = self._shown[index]
         picture = decoded(kept) if kept is not None else shown_picture(Image.fromarray(self.image(index)))
-        pixels = np.asarray(picture.convert("RGB"))
-        return Image.fromarray(overlay(pixels, self._mask(index, pixels.shape[:2])))
+        return overlay_picture(picture.convert("RGB"), self._mask(index, picture.size[::-1]))
 
     def panel(
         self, count: int = 6, title: str = "", truths: Sequence[np.ndarray] | None = None, cell: int = 112

@@ -131,8 +131,8 @@ def guide_rules(config: Config) -> GuideRules:
     g, data = config.guides, config.data
     return GuideRules(
         side=g.side, spatial=g.spatial, keep_aspect=g.keep_aspect, background=g.background, crop=g.crop, angle=g.angle,
-        flip=g.flip, colour=g.colour, centre=g.centre, spread=g.spread, random_frame=data.randomize_guide,
-        min_area=data.min_guide_area, min_box_share=data.min_guide_box_share,
+        flip=g.flip, colour=g.colour, centre=g.centre, spread=g.spread, lost=g.lost, astray=g.astray,
+        random_frame=data.randomize_guide, min_area=data.min_guide_area, min_box_share=data.min_guide_box_share,
     )  # fmt: skip
 
 

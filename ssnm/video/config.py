@@ -187,7 +187,8 @@ class DataConfig:
 class GuidesConfig:
     """The guides. side: of the visual guide (224 for osvos); keep_aspect; background: show what surrounds the object
     (bbox_sup). pad: how much the box grows at test time. In training: crop, angle (degrees), flip, colour of the visual
-    guide; spatial: "gaussian", moved by up to `centre` spreads and scaled by up to 1 + `spread`, or "dilated"."""
+    guide; spatial: "gaussian", moved by up to `centre` spreads and scaled by up to 1 + `spread`, or "dilated"; lost,
+    astray: probabilities that it is blank, or lies somewhere else, as after a mask that went wrong."""
 
     side: int = 224
     keep_aspect: bool = False
@@ -200,11 +201,15 @@ class GuidesConfig:
     spatial: Literal["gaussian", "dilated"] = "gaussian"
     centre: float = 0.2
     spread: float = 0.4
+    lost: float = 0.0
+    astray: float = 0.0
 
     def __post_init__(self) -> None:
         require(values("guides", self, "side"), *POSITIVE)
-        require(values("guides", self, "flip"), *SHARE)
+        require(values("guides", self, "flip", "lost", "astray"), *SHARE)
         require(values("guides", self, "pad", "crop", "angle", "centre", "spread"), *NOT_NEGATIVE)
+        if self.lost + self.astray > 1:
+            raise ConfigError(f"guides.lost + guides.astray must not exceed 1, got {self.lost + self.astray:g}")
 
 
 @dataclass(frozen=True, kw_only=True)

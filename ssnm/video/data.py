@@ -32,8 +32,10 @@ MAX_TRIES = 20
 class GuideRules:
     """How guides are made in training; see `VisualDraw.random`, `SpatialDraw.random` and `visual_guide`.
 
-    spatial: "gaussian" or "dilated". random_frame: the visual guide comes from a random good frame instead of the
-    first one (`randomize_guide`); min_area, min_box_share: what a good one is, see `is_good_guide`.
+    spatial: "gaussian" or "dilated". lost: probability that a spatial guide is blank, as it is after a frame in which
+    the object was lost; astray: that it lies somewhere else. Then the visual guide alone says what to look for.
+    random_frame: the visual guide comes from a random good frame instead of the first one (`randomize_guide`);
+    min_area, min_box_share: what a good one is, see `is_good_guide`.
     """
 
     side: int = 224
@@ -46,6 +48,8 @@ class GuideRules:
     colour: bool = False
     centre: float = 0.2
     spread: float = 0.4
+    lost: float = 0.0
+    astray: float = 0.0
     random_frame: bool = False
     min_area: float = 0.003
     min_box_share: float = 0.2
@@ -57,9 +61,21 @@ class GuideRules:
 
     def of_mask(self, mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """(H, W) bool -> the perturbed spatial guide (H, W) float32."""
+        fate = rng.random() if self.lost or self.astray else 1.0
+        if fate < self.lost + self.astray:
+            mask = np.zeros_like(mask) if fate < self.lost else _box_somewhere(mask.shape, rng)
         if self.spatial == "gaussian":
             return gaussian_guide(mask, SpatialDraw.random(rng, self.centre, self.spread))
         return dilated_guide(mask, MaskDraw.random(rng))
+
+
+def _box_somewhere(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """(H, W) bool: a box of 0.1 to 0.6 of the frame's height and width, anywhere inside it."""
+    lengths = np.ceil(rng.uniform(0.1, 0.6, 2) * shape).astype(int)
+    y, x = rng.integers(0, np.array(shape) - lengths + 1)
+    box = np.zeros(shape, bool)
+    box[y : y + lengths[0], x : x + lengths[1]] = True
+    return box
 
 
 @dataclass(frozen=True)

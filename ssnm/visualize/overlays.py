@@ -45,9 +45,15 @@ def overlay(image: np.ndarray, mask: np.ndarray, colour: Colour = OBJECT, alpha:
     Raises:
         DataError: shapes that do not fit, a mask that is not boolean, alpha outside [0, 1].
     """
-    image = as_uint8(image)
-    _check_mask(image, mask, alpha)
-    return outline(_blend(image, mask, colour, alpha), mask, colour)
+    return np.array(overlay_picture(_picture(image), mask, colour, alpha))
+
+
+def overlay_picture(picture: Image.Image, mask: np.ndarray, colour: Colour = OBJECT, alpha: float = 0.5) -> Image.Image:
+    """:func:`overlay` of an RGB picture, and one back."""
+    _check_mask(picture.size[::-1], mask, alpha)
+    drawn = _blend(picture, mask, colour, alpha)
+    _draw_outline(drawn, mask, colour)
+    return drawn
 
 
 def objects_overlay(image: np.ndarray, ids: np.ndarray, alpha: float = 0.5) -> np.ndarray:
@@ -61,8 +67,8 @@ def objects_overlay(image: np.ndarray, ids: np.ndarray, alpha: float = 0.5) -> n
         DataError: as :func:`overlay`.
     """
     image = as_uint8(image)
-    _check_mask(image, ids > 0, alpha)
-    drawn = _blend(image, np.zeros(ids.shape), OBJECT, 0.0)
+    _check_mask(image.shape[:2], ids > 0, alpha)
+    drawn = np.array(_blend(_picture(image), np.zeros(ids.shape, bool), OBJECT, 0.0))
     shown = [int(i) for i in np.unique(ids) if i != 0]
     for i in shown:
         where = ids == i
@@ -79,10 +85,12 @@ def object_colour(i: int) -> Colour:
 
 def soft_overlay(image: np.ndarray, probability: np.ndarray, colour: Colour = OBJECT, alpha: float = 0.5) -> np.ndarray:
     """Like :func:`overlay`, tint and dimming in proportion to probability (H, W) in [0, 1], outline at 0.5."""
-    image = as_uint8(image)
+    picture = _picture(image)
     mask = np.asarray(probability) > 0.5
-    _check_mask(image, mask, alpha)
-    return outline(_blend(image, np.clip(probability, 0, 1), colour, alpha), mask, colour)
+    _check_mask(picture.size[::-1], mask, alpha)
+    drawn = _blend(picture, np.clip(probability, 0, 1), colour, alpha)
+    _draw_outline(drawn, mask, colour)
+    return np.array(drawn)
 
 
 def outline(image: np.ndarray, mask: np.ndarray, colour: Colour) -> np.ndarray:
@@ -90,13 +98,17 @@ def outline(image: np.ndarray, mask: np.ndarray, colour: Colour) -> np.ndarray:
 
     The line is as thick as suits the picture: 1 pixel for thumbnails, 1/200 of the longer side for photographs.
     """
+    drawn = _picture(image)
+    _draw_outline(drawn, mask, colour)
+    return np.array(drawn)
+
+
+def _draw_outline(picture: Image.Image, mask: np.ndarray, colour: Colour) -> None:
     width = max(1, round(max(mask.shape) / 200))
     line = _dilate(mask, width)
     halo = _dilate(line, max(1, width // 2)) & ~line
-    drawn = image.copy()
-    drawn[halo] = (drawn[halo] * HALO_BRIGHTNESS).astype(np.uint8)
-    drawn[line & ~mask] = colour
-    return drawn
+    picture.paste(picture.point(lambda value: int(value * HALO_BRIGHTNESS)), mask=Image.fromarray(halo))
+    picture.paste(colour, mask=Image.fromarray(line & ~mask))
 
 
 def errors_overlay(image: np.ndarray, mask: np.ndarray, truth: np.ndarray, alpha: float = 0.6) -> np.ndarray:
@@ -108,9 +120,9 @@ def errors_overlay(image: np.ndarray, mask: np.ndarray, truth: np.ndarray, alpha
         DataError: as :func:`overlay`.
     """
     image = as_uint8(image)
-    _check_mask(image, mask, alpha)
-    _check_mask(image, truth, alpha)
-    drawn = _blend(image, np.zeros(mask.shape), HIT, 0.0)
+    _check_mask(image.shape[:2], mask, alpha)
+    _check_mask(image.shape[:2], truth, alpha)
+    drawn = np.array(_blend(_picture(image), np.zeros(mask.shape, bool), HIT, 0.0))
     for where, colour in ((mask & truth, HIT), (mask & ~truth, FALSE_ALARM), (truth & ~mask, MISS)):
         drawn[where] = (image[where] * (1 - alpha) + np.array(colour) * alpha).round().astype(np.uint8)
     return drawn
@@ -173,14 +185,18 @@ def as_uint8(image: np.ndarray) -> np.ndarray:
     return (np.clip(image, 0, 1) * 255).round().astype(np.uint8)
 
 
-def _blend(image: np.ndarray, soft: np.ndarray, colour: Colour, alpha: float) -> np.ndarray:
+def _picture(image: np.ndarray) -> Image.Image:
+    return Image.fromarray(np.ascontiguousarray(as_uint8(image)))
+
+
+def _blend(picture: Image.Image, soft: np.ndarray, colour: Colour, alpha: float) -> Image.Image:
     """Tinted where soft (H, W) in [0, 1] is 1, darker and greyer where it is 0. Pillow: photographs are large."""
-    picture = Image.fromarray(np.ascontiguousarray(image))
     faded = Image.blend(picture.convert("L").convert("RGB"), picture, BACKGROUND_SATURATION)
     background = faded.point(lambda value: round(value * BACKGROUND_BRIGHTNESS))
     tinted = Image.blend(picture, Image.new("RGB", picture.size, colour), alpha)
-    strength = Image.fromarray((soft * np.float32(255)).round().astype(np.uint8))
-    return np.array(Image.composite(tinted, background, strength))
+    strength = soft if soft.dtype == np.bool_ else (soft * np.float32(255)).round().astype(np.uint8)
+    background.paste(tinted, mask=Image.fromarray(strength))
+    return background
 
 
 def _dilate(mask: np.ndarray, pixels: int) -> np.ndarray:
@@ -198,10 +214,8 @@ def _dilate(mask: np.ndarray, pixels: int) -> np.ndarray:
     return mask
 
 
-def _check_mask(image: np.ndarray, mask: np.ndarray, alpha: float) -> None:
-    if mask.dtype != np.bool_ or mask.shape != image.shape[:2]:
-        raise DataError(
-            f"overlay: a boolean mask of the image's size {image.shape[:2]} is needed, got {mask.dtype} {mask.shape}"
-        )
+def _check_mask(size: tuple[int, int], mask: np.ndarray, alpha: float) -> None:
+    if mask.dtype != np.bool_ or mask.shape != size:
+        raise DataError(f"overlay: a boolean mask of the image's size {size} is needed, got {mask.dtype} {mask.shape}")
     if not 0 <= alpha <= 1:
         raise DataError(f"overlay: alpha {alpha} is outside [0, 1]")

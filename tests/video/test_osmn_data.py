@@ -2,6 +2,8 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +12,8 @@ from PIL import Image
 
 from ssnm.data.augment import Augmentation
 from ssnm.errors import ConfigError, DataError, MissingFileError
+from ssnm.methods import load_config
+from ssnm.video.build import guide_rules
 from ssnm.video.data import GuideRules, Pool, SampleDataset, SampleDraw, StepSampler, collate, make_sample, split
 from ssnm.video.guides import gaussian_guide
 from ssnm.video.images import coco_tracks, processed_tracks, voc_tracks
@@ -17,6 +21,7 @@ from ssnm.video.procedural import procedural_tracks, render_frame
 from ssnm.video.tracks import PackedMask
 from ssnm.video.videos import davis_tracks, is_good_guide, only_where_seen, youtube_vos_tracks
 
+CONFIGS = Path(__file__).parents[2] / "configs"
 STILL = Augmentation(flip=0.0)
 PLAIN = GuideRules(side=32, crop=0, angle=0, flip=0, centre=0, spread=0)
 
@@ -208,6 +213,23 @@ def test_guides_may_come_from_a_random_good_frame(davis):
     found = [make_sample(track, 3, (60, 40), rules, STILL, rng(seed))["visual_guides"] for seed in range(20)]
     assert len({f.numpy().tobytes() for f in found}) > 2
     assert any(torch.equal(f, first) for f in found)
+
+
+def test_guides_may_be_lost_or_astray_while_the_rest_of_the_sample_stays(davis):
+    track = davis_tracks(davis, "2017", "train")[0]
+    right = make_sample(track, 3, (60, 40), PLAIN, STILL, rng())
+    changes = ["guides.side=32", *(f"guides.{name}=0" for name in ("crop", "angle", "flip")), "guides.colour=false"]
+    rules = guide_rules(load_config(CONFIGS / "osmn_small_3.yaml", [*changes, "guides.lost=0.4", "guides.astray=0.3"]))
+    rules = replace(rules, random_frame=False)
+    found = [make_sample(track, 3, (60, 40), rules, STILL, rng(seed)) for seed in range(200)]
+    for name in ("images", "masks", "visual_guides", "visual_masks"):
+        assert all(torch.equal(f[name], right[name]) for f in found)
+    guides = torch.stack([f["spatial_guides"] for f in found])
+    blank = guides.flatten(1).amax(1) == 0
+    peaks = guides[~blank].flatten(1).argmax(1)  # the object's own guide moves by less than its spread
+    y, x = divmod(int(right["spatial_guides"].argmax()), 60)
+    far = ((peaks // 60 - y).abs() > 10) | ((peaks % 60 - x).abs() > 10)
+    assert 0.3 < blank.float().mean() < 0.5 and 0.15 < far.sum() / 200 < 0.4
 
 
 def pool(count=6, frames=4):

@@ -134,7 +134,7 @@ def test_weight_decay_is_of_convolutions_alone_and_coupled():
 
 
 @pytest.mark.parametrize("name", ["osmn_coco", "osmn_davis", "osmn_ytvos", "osmn_small_1", "osmn_small_2",
-                                  "osmn_quickstart"])  # fmt: skip
+                                  "osmn_small_3", "osmn_quickstart"])  # fmt: skip
 def test_the_configs_of_the_repository_are_valid(name):
     config = load_config(CONFIGS / f"{name}.yaml")
     assert config.method == "osmn" and config.data.sources
@@ -147,7 +147,8 @@ def test_the_configs_of_the_repository_are_valid(name):
 
 
 @pytest.mark.parametrize("change, words", [
-    ("guides.side=112", "224"), ("loss.balanced=0", "all 0"), ("train.accumulate=3", "must divide"),
+    ("guides.side=112", "224"), ("guides={lost: 0.7, astray: 0.5}", "must not exceed 1, got 1.2"),
+    ("loss.balanced=0", "all 0"), ("train.accumulate=3", "must divide"),
     ("data.scales=[]", "data.size"), ("data.holdout_share=1.5", "holdout_share"), ("model.name=lite", "one of osvos"),
 ])  # fmt: skip
 def test_what_cannot_be_is_said_by_its_key(change, words):
