@@ -1,5 +1,6 @@
-"""Choose, on held-out training groups, the size at which a trained model sees its images and the slope of its logits,
-and fit the rules that say whether the shared object is in an image and how good its mask is.
+"""Choose, on held-out training groups, the size at which a trained model sees its images, how far its logits go from
+what it says of every image alone, and their slope; and fit the rules that say whether the shared object is in an image
+and how good its mask is.
 
 Draws the groups from the data of the checkpoint's own config (--set overrides it), prints J of every choice and writes
 the model with the best. It never sees a test set.
@@ -25,6 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=find, metavar="CONFIG", help="take the held-out images of this config")
     parser.add_argument("--out", type=Path, required=True, metavar="OUT.safetensors")
     parser.add_argument("--sizes", type=int, nargs="+", default=[224, 256, 288], help="default: 224 256 288")
+    parser.add_argument("--guidance", type=_guidance, nargs="+", default=[0.0, 1.0], metavar="G",
+                        help="logits + G * (logits - logits of every image alone), default: 0 1")  # fmt: skip
     parser.add_argument("--groups", type=_positive, default=100, help="held-out groups to draw (default: %(default)s)")
     parser.add_argument(
         "--presence-groups", type=int, default=100, metavar="N",
@@ -59,23 +62,32 @@ def run(args: argparse.Namespace) -> int:
         config = config_from_dict(apply_overrides(source.config, args.overrides), where)
     model, _ = model_from_file(source, where)
     require_writable(args.out.parent)
-    best, compared = choose(model, config, args.sizes, args.groups, pick_device(args.device))
+    guidances = args.guidance if config.model.semantic.enabled and not config.model.semantic.centred else [0.0]
+    best, compared = choose(model, config, args.sizes, guidances, args.groups, pick_device(args.device))
     print(f"{counted(args.groups, 'held-out group')}, J over images in percent\n"
-          " size  slope  offset  release rule  at 0.5")
+          " size  guidance  slope  offset  release rule  at 0.5")
     for c in compared:
         mark = "  <- chosen" if c == best else ""
-        print(f"{c.size:5d}  {c.slope:5.1f}  {c.offset:6.1f}  {c.J:12.1f}  {c.J_half:6.1f}{mark}")
+        print(f"{c.size:5d}  {c.guidance:8.1f}  {c.slope:5.1f}  {c.offset:6.1f}  {c.J:12.1f}  {c.J_half:6.1f}{mark}")
     chosen = with_choice(source, best)
     if args.presence_groups > 0 and config.model.semantic.enabled and not config.model.semantic.centred:
         model, inference = model_from_file(chosen, where)
         device = pick_device(args.device)
-        rules = calibrate_rules(model, config, best.size, args.presence_groups, device, inference.threshold)
+        rules = calibrate_rules(model, config, inference, args.presence_groups, device)
         further = [source.name for source in config.validation.sources]
         chosen = with_rules(chosen, rules, args.presence_groups, further)
         print(f"present: {chosen.card['presence']}\nquality: {chosen.card['quality']}")
     export_model(args.out, chosen, half=args.half)
     print(f"written: {args.out}")
     return 0
+
+
+def _guidance(text: str) -> float:
+    from ..coseg.files import MAX_GUIDANCE
+
+    if not 0 <= float(text) <= MAX_GUIDANCE:
+        raise argparse.ArgumentTypeError(f"0 to {MAX_GUIDANCE:g} was expected, got {text}")
+    return float(text)
 
 
 def _positive(text: str) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +23,7 @@ from ..naming import counted
 from ..nn.resize import resize_bilinear
 from . import build
 from .config import Config
+from .files import Inference
 from .groups import GroupDataset
 from .outliers import OutlierCase, cases_of_pool
 from .pool import ImagePool
@@ -35,9 +37,11 @@ SLOPES, OFFSETS = (1.0, 1.5, 2.0, 3.0), (-0.5, 0.0, 0.5, 1.0)
 
 
 class Choice(NamedTuple):
-    """size: side of the images; logits become slope * (logit + offset). J, J_half: release rule, threshold 0.5."""
+    """size: side of the images; guidance: see :class:`ssnm.coseg.predict.Predictor`; logits become slope * (logit +
+    offset). J, J_half: release rule, threshold 0.5."""
 
     size: int
+    guidance: float
     slope: float
     offset: float
     J: float
@@ -45,7 +49,7 @@ class Choice(NamedTuple):
 
 
 def held_out_logits(
-    model: torch.nn.Module, config: Config, size: int, groups: int, device: torch.device
+    model: torch.nn.Module, config: Config, size: int, guidance: float, groups: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """Log-odds of the probabilities, which were predicted at `size` and resized to S = data.size, and the truth: both
     (images, S, S)."""
@@ -53,7 +57,7 @@ def held_out_logits(
     _, held_out = build.build_pools(config.data)
     v = config.validation
     drawn = Validator.make(held_out, train_size, config.data.group_size, groups, 0, v.seed, device, balance=v.balance)
-    predictor = Predictor(model, size, device)
+    predictor = Predictor(model, size, device, guidance=guidance)
     shown, truth = (GroupDataset(held_out, (s, s)) for s in (size, train_size))
     logits, masks = [], []
     for draw in drawn.ordinary:
@@ -75,30 +79,31 @@ def scores(logits: Tensor, truth: Tensor, slope: float, offset: float) -> tuple[
 
 
 def choose(
-    model: torch.nn.Module, config: Config, sizes: list[int], groups: int, device: torch.device
+    model: torch.nn.Module, config: Config, sizes: list[int], guidances: list[float], groups: int, device: torch.device
 ) -> tuple[Choice, list[Choice]]:
     """The choice with the largest J by the release's rule, and all that were compared."""
     compared = []
-    for size in sizes:
-        logits, truth = held_out_logits(model, config, size, groups, device)
+    for size, guidance in product(sizes, guidances):
+        logits, truth = held_out_logits(model, config, size, guidance, groups, device)
         for slope in SLOPES:
             for offset in OFFSETS:
-                compared.append(Choice(size, slope, offset, *scores(logits, truth, slope, offset)))
+                compared.append(Choice(size, guidance, slope, offset, *scores(logits, truth, slope, offset)))
     return max(compared, key=lambda c: c.J), compared
 
 
 def calibrate_rules(
-    model: torch.nn.Module, config: Config, size: int, groups: int, device: torch.device, threshold: float | str = 0.5
+    model: torch.nn.Module, config: Config, inference: Inference, groups: int, device: torch.device
 ) -> tuple[PresenceRule, QualityRule]:
     """The rules of "is the object in this image?" and "how good is this mask?", fitted to groups as they are and with
-    one foreign image, whose J is 0, at `size`. The groups are drawn by validation.seed + 1; masks are cut by
-    `threshold`, the model's own rule.
+    one foreign image, whose J is 0, as `inference` has them predicted and cut. The groups are drawn by validation.seed
+    + 1.
 
     The first rule is for kinds that training lacks as well: it is fitted to held-out images and to validation.sources,
     each of these with FURTHER_WEIGHT of the held-out images' weight; the second to held-out images alone.
     """
     seed, group_size = config.validation.seed + 1, config.data.group_size
-    predictor = Predictor(model, size, device, presence=PresenceRule(0.0, 0.0, 0.0, 0.0))
+    size, threshold, any_rule = inference.size, inference.threshold, PresenceRule(0.0, 0.0, 0.0, 0.0)
+    predictor = Predictor(model, size, device, presence=any_rule, guidance=inference.guidance)
     _, held_out = build.build_pools(config.data)
     judged = [_judged(predictor, cases_of_pool(held_out, size, groups, seed, group_size), threshold)]
     for source in config.validation.sources:
@@ -145,7 +150,7 @@ def with_rules(
     fitted, foreign = counted(groups, "held-out group"), "as they are and with one foreign image"
     formula = (f"{present.peak:.2f} * log-odds of the mask's peak + {present.agreement:.2f} * log(agreement / largest) "
                f"+ {present.appearance:.2f} * (likeness - largest)")  # fmt: skip
-    expected = f"{quality.expected:.2f} * log-odds of the expected J + {quality.agreement:.2f} * log(agreement)"
+    expected = f"{quality.expected:.2f} * log-odds of the expected J {quality.agreement:+.2f} * log(agreement)"
     said = {
         "presence": f"sigmoid({formula} {present.bias:+.2f}), cut {present.cut:.2f}: {fitted}{sets} {foreign}",
         "quality": f"sigmoid({expected} {quality.bias:+.2f}), masks cut at {quality.threshold}: {fitted} {foreign}",
@@ -159,6 +164,7 @@ def with_choice(source: ModelFile, choice: Choice) -> ModelFile:
     weights = dict(source.weights)
     weights["head.predict.weight"] = choice.slope * weights["head.predict.weight"]
     weights["head.predict.bias"] = choice.slope * (weights["head.predict.bias"] + choice.offset)
-    said = f"size {choice.size}, {choice.slope:g} * (logit + {choice.offset:g}): J {choice.J:.1f} on held-out groups"
-    inference = {**source.inference, "size": choice.size}
+    said = (f"size {choice.size}, guidance {choice.guidance:g}, {choice.slope:g} * (logit + {choice.offset:g}): "
+            f"J {choice.J:.1f} on held-out groups")  # fmt: skip
+    inference = {**source.inference, "size": choice.size, "guidance": choice.guidance}
     return dataclasses.replace(source, weights=weights, inference=inference, card={**source.card, "calibration": said})

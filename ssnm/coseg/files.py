@@ -18,6 +18,8 @@ from .config import AnyModelConfig, Config, config_from_dict
 from .presence import PresenceRule
 from .quality import QualityRule
 
+MAX_GUIDANCE = 10.0
+
 if TYPE_CHECKING:
     from .model import SSNM
     from .release.model import SSNMRelease
@@ -29,7 +31,8 @@ class Inference:
 
     labels: the co-categories it was trained on; size: side of the square images it is given; threshold: the rule that
     cuts its probabilities, a number or "mean+std"; present: the calibrated rule that says whether the shared object is
-    in an image, or None; quality: the calibrated rule that says how good a mask is, or None.
+    in an image, or None; quality: the calibrated rule that says how good a mask is, or None; guidance: see
+    :class:`ssnm.coseg.predict.Predictor`.
     """
 
     labels: tuple[str, ...]
@@ -37,11 +40,13 @@ class Inference:
     threshold: float | str = 0.5
     present: PresenceRule | None = None
     quality: QualityRule | None = None
+    guidance: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         rules = {"present": self.present, "quality": self.quality}
         rules = {name: rule.to_dict() for name, rule in rules.items() if rule is not None}
-        return {"labels": list(self.labels), "size": self.size, "threshold": self.threshold, **rules}
+        guided = {"guidance": self.guidance} if self.guidance else {}
+        return {"labels": list(self.labels), "size": self.size, "threshold": self.threshold, **rules, **guided}
 
 
 def inference_of(config: Config, labels: tuple[str, ...]) -> Inference:
@@ -63,7 +68,10 @@ def read_inference(file: ModelFile, where: str) -> Inference:
             stored = inference_of(config_from_dict(file.config, where), tuple(stored["labels"])).to_dict()
         present = PresenceRule.from_dict(stored["present"]) if "present" in stored else None
         quality = QualityRule.from_dict(stored["quality"]) if "quality" in stored else None
-        return Inference(tuple(stored["labels"]), int(stored["size"]), stored["threshold"], present, quality)
+        guidance = float(stored.get("guidance", 0.0))
+        if not 0 <= guidance <= MAX_GUIDANCE:
+            raise ValueError(f"a guidance of 0 to {MAX_GUIDANCE:g} was expected, got {guidance:g}")
+        return Inference(tuple(stored["labels"]), int(stored["size"]), stored["threshold"], present, quality, guidance)
     except UserError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -108,17 +108,21 @@ class Predictor:
         scales: `predict` averages the maps of the images at `size` times each of these; the cost is that of all of them
             together. Spatial masks are those of the first.
         quality: the rule that says how good a mask is; None: it is not asked.
+        guidance: how much further than the network itself its logits go from what it says of every image alone, so that
+            what the group adds counts more: logits + guidance * (logits - logits alone). Classifier-free guidance (Ho
+            and Salimans, 2022) with the group as the condition. The head runs twice; 0: once.
         feature_bytes: how much is kept between the two passes, see :class:`ssnm.coseg.features.Features`.
     """
 
     def __init__(
         self, model: nn.Module, size: int = 224, device: torch.device | str = "cpu", chunk: int | None = None,
         presence: PresenceRule | None = None, scales: Sequence[float] = (1.0,), quality: QualityRule | None = None,
-        feature_bytes: int = FEATURE_BYTES,
+        guidance: float = 0.0, feature_bytes: int = FEATURE_BYTES,
     ) -> None:  # fmt: skip
         self.use_scales(scales)
         self.model = model.to(device).eval()
-        self.presence, self.quality, self.feature_bytes = presence, quality, feature_bytes
+        self.presence, self.quality, self.guidance = presence, quality, guidance
+        self.feature_bytes = feature_bytes
         self.device = torch.device(device)
         self.chunk = chunk or CHUNK.get(self.device.type, ACCELERATOR_CHUNK)
         self.fixed_group_size = getattr(model, "fixed_group_size", None)
@@ -233,7 +237,7 @@ class Predictor:
         for index, (begin, end) in enumerate(zip(begins, begins[1:])):
             own = slice_images(modulation, begin, end)
             given = {i - begin: mask for i, mask in reference.items() if begin <= i < end}
-            probabilities = self._probabilities(features.take(index), own)
+            probabilities = self._probabilities(features.take(index), own, codes[index].indicators, begins[-1])
             belongs = None if agreed is None else agreed[0].part(begin, end)
             parts.append(self._collect(probabilities, own, sizes[begin:end], begins[-1], belongs, given))
             ready(begin, parts[-1])
@@ -249,8 +253,9 @@ class Predictor:
             grey = torch.zeros(stack.shape[:2], dtype=torch.bool) if grey is None else grey
             return [self._fixed(*group) for group in zip(stack, grey, map(tuple, sizes))]
         cfms = self._cfms(stack.flatten(0, 1))
-        modulation, agreed = self._modulate(self.model.encode(cfms), count)
-        probabilities = self._probabilities(cfms, modulation).unflatten(0, stack.shape[:2])
+        codes = self.model.encode(cfms)
+        modulation, agreed = self._modulate(codes, count)
+        probabilities = self._probabilities(cfms, modulation, codes.indicators, count).unflatten(0, stack.shape[:2])
         return [
             self._collect(probabilities[b], slice_group(modulation, b), sizes[b], count, agreed and agreed[b])
             for b in range(stack.shape[0])
@@ -294,8 +299,18 @@ class Predictor:
     def _cfms(self, images: Tensor, *extra: Tensor) -> list[Tensor]:
         return self.model.backbone(images.to(self.device).float() / 255, *extra)
 
-    def _probabilities(self, cfms: list[Tensor], modulation: Modulation) -> Tensor:
-        return self.model.segment(cfms, modulation, (self.size, self.size)).sigmoid().float().cpu()
+    def _probabilities(
+        self, cfms: list[Tensor], modulation: Modulation, indicators: Tensor | None, group_size: int
+    ) -> Tensor:
+        """The maps (n, S, S) of some images of groups of `group_size`; indicators (n, d) of these images."""
+        size = (self.size, self.size)
+        logits = self.model.segment(cfms, modulation, size)
+        if self.guidance and group_size > 1 and indicators is not None:
+            mask = modulation.spatial_mask
+            alone = Modulation(None if mask is None else mask.flatten(0, 1)[:, None],
+                               self.model.semantic(indicators[:, None])[0])  # fmt: skip
+            logits = logits + self.guidance * (logits - self.model.segment(cfms, alone, size))
+        return logits.sigmoid().float().cpu()
 
     def _collect(
         self, probabilities: Tensor, modulation: Modulation, sizes: Sequence[tuple[int, int]], group_size: int,
@@ -334,7 +349,7 @@ class Predictor:
             cfms = self._cfms(stack[index], grey[index].to(self.device))
             modulation = self.model.modulate(self.model.encode(cfms), n)
             new = min(n, count - begin)
-            part = self._probabilities(cfms, modulation)[:new]
+            part = self._probabilities(cfms, modulation, None, n)[:new]
             results.append(self._collect(part, slice_images(modulation, 0, new), sizes[begin : begin + new], n))
         return join_predictions(results)
 

@@ -103,5 +103,6 @@ def load(file: ModelFile, path: Path, device: torch.device) -> CoSegmenter:
     """What `ssnm.from_pretrained` gives for a file of this method."""
     model, inference = model_from_file(file, str(path))
     model = model.to(memory_format=torch.channels_last)  # a fifth to a third faster on processors
-    predictor = Predictor(model, inference.size, device, presence=inference.present, quality=inference.quality)
+    predictor = Predictor(model, inference.size, device, presence=inference.present, quality=inference.quality,
+                          guidance=inference.guidance)  # fmt: skip
     return CoSegmenter(predictor, inference, file.card, path)

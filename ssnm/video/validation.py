@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from .settings import Settings
 from .tracks import Track
 
 PICTURE_FRAMES, PICTURE_WIDTH = 8, 160
+OBJECTS = 4  # of a single image at most
 
 
 class SwitchedOff(nn.Module):
@@ -95,8 +97,9 @@ class Validator:
         self.videos, self.images, self.settings, self.device = videos, images, settings, device
 
     def __call__(self, network: nn.Module, picture: Path | None = None) -> dict[str, float]:
-        """J of the videos, `image J` of the single images, `mask use` of images with two objects or more; J alone of
-        the images where there are no videos."""
+        """J of the videos, `image J` of the single images, and `mask use`: of the pairs of objects of one image, the
+        share whose two results each overlap more with the object that was given than with the other. J alone of the
+        images where there are no videos."""
         scores: dict[str, float] = {}
         if self.images:
             scores |= self._score_images(network)
@@ -127,11 +130,11 @@ class Validator:
         segmenter, scores, pairs = VideoSegmenter(network, self.settings, device=self.device), [], []
         for still in self.images:
             image, truths = still.image(0), still.truth(0)
-            found = [_second(segmenter, image, truth) if truth.any() else truth for truth in truths[:4]]
-            overlaps = np.array([[region_similarity(truth, f) for truth in truths[:4]] for f in found])
+            found = [_second(segmenter, image, truth) if truth.any() else truth for truth in truths[:OBJECTS]]
+            overlaps = np.array([[region_similarity(truth, f) for truth in truths[:OBJECTS]] for f in found])
             scores += list(np.diag(overlaps))
-            if len(found) > 1:
-                pairs.append(bool((overlaps.argmax(axis=1)[:2] == (0, 1)).all()))
+            for a, b in combinations(range(len(found)), 2):
+                pairs.append(bool(overlaps[a, a] > overlaps[a, b] and overlaps[b, b] > overlaps[b, a]))
         use = {"mask use": 100 * float(np.mean(pairs))} if pairs else {}
         return {"image J": 100 * float(np.mean(scores)), **use}
 

@@ -10,19 +10,19 @@ import ssnm
 from ssnm.cli import main
 from ssnm.coseg import calibrate
 from ssnm.coseg.config import config_from_dict
-from ssnm.coseg.files import for_export, model_from_file
+from ssnm.coseg.files import Inference, for_export, model_from_file
 from ssnm.engine.checkpoint import export_model, load_model_file
 
 
 def test_the_written_model_has_the_logits_and_the_size_of_the_choice(checkpoint, tmp_path):
     source = load_model_file(checkpoint)
-    choice = calibrate.Choice(48, 2.0, 0.5, 0, 0)
+    choice = calibrate.Choice(48, 1.5, 2.0, 0.5, 0, 0)
     export_model(tmp_path / "model.safetensors", calibrate.with_choice(source, choice))
     before = ssnm.from_pretrained(checkpoint, "cpu").predictor
     after = ssnm.from_pretrained(tmp_path / "model.safetensors", "cpu").predictor
-    assert before.size != 48 and after.size == 48
+    assert before.size != 48 and after.size == 48 and (before.guidance, after.guidance) == (0, 1.5)
     card = load_model_file(tmp_path / "model.safetensors").card
-    assert card["calibration"] == "size 48, 2 * (logit + 0.5): J 0.0 on held-out groups"
+    assert card["calibration"] == "size 48, guidance 1.5, 2 * (logit + 0.5): J 0.0 on held-out groups"
     images = torch.rand(1, 3, 3, 48, 48)
     with torch.inference_mode():
         plain, chosen = (p.model(images).mask_logits for p in (before, after))
@@ -30,20 +30,22 @@ def test_the_written_model_has_the_logits_and_the_size_of_the_choice(checkpoint,
 
 
 def test_the_largest_j_of_the_release_rule_is_chosen(monkeypatch, capsys, checkpoint, tmp_path):
-    def logits(model, config, size, groups, device):
-        """An image whose upper half is the object: found at size 40, its inverse at others."""
+    def logits(model, config, size, guidance, groups, device):
+        """An image whose upper half is the object: found at size 40 with guidance, its inverse at others."""
         truth = torch.zeros(2, 16, 16, dtype=torch.bool)
         truth[:, :8] = True
         found = torch.where(truth, 2.0, -2.0)
-        return (found if size == 40 else -found), truth
+        return (found if (size, guidance) == (40, 2.0) else -found), truth
 
     monkeypatch.setattr(calibrate, "held_out_logits", logits)
-    best, compared = calibrate.choose(None, None, [32, 40], 1, torch.device("cpu"))
-    assert best.size == 40 and best.J == pytest.approx(100) and min(c.J for c in compared) < 50
-    assert len(compared) == 2 * len(calibrate.SLOPES) * len(calibrate.OFFSETS)
-    assert main(["calibrate", str(checkpoint), "--out", str(tmp_path / "m.safetensors"), "--sizes", "32", "40"]) == 0
+    best, compared = calibrate.choose(None, None, [32, 40], [0.0, 2.0], 1, torch.device("cpu"))
+    assert best[:2] == (40, 2.0) and best.J == pytest.approx(100) and min(c.J for c in compared) < 50
+    assert len(compared) == 4 * len(calibrate.SLOPES) * len(calibrate.OFFSETS)
+    more = ["--sizes", "32", "40", "--guidance", "0", "2"]
+    assert main(["calibrate", str(checkpoint), "--out", str(tmp_path / "m.safetensors"), *more]) == 0
     assert capsys.readouterr().out.count("<- chosen") == 1
-    assert ssnm.from_pretrained(tmp_path / "m.safetensors", "cpu").predictor.size == 40
+    chosen = ssnm.from_pretrained(tmp_path / "m.safetensors", "cpu").predictor
+    assert (chosen.size, chosen.guidance) == (40, 2.0)
 
 
 def test_scores_are_j_by_both_rules_on_the_moved_logits():
@@ -63,7 +65,7 @@ def test_held_out_groups_are_seen_at_their_size_and_scored_at_the_training_size(
     config = config_from_dict(source.config)
     seen = []
     model.backbone.register_forward_pre_hook(lambda _, inputs: seen.append(tuple(inputs[0].shape[-2:])))
-    logits, truth = calibrate.held_out_logits(model, config, 48, 2, torch.device("cpu"))
+    logits, truth = calibrate.held_out_logits(model, config, 48, 0.0, 2, torch.device("cpu"))
     side = config.data.size
     assert set(seen) == {(48, 48)} and logits.shape == truth.shape == (2 * config.data.group_size, side, side)
     assert np.isfinite(logits.numpy()).all() and truth.any()
@@ -105,7 +107,8 @@ def test_the_rule_of_presence_is_fitted_to_clean_and_mixed_groups_and_to_further
         {"type": "processed", "root": str(written_set), "name": "further"}]}}  # fmt: skip
     seen, fit_rule = [], calibrate.fit_rule
     monkeypatch.setattr(calibrate, "fit_rule", lambda *given: seen.append(given) or fit_rule(*given))
-    fit = lambda c: calibrate.calibrate_rules(model, config_from_dict(c), 32, 3, torch.device("cpu"), 0.0)  # noqa: E731
+    predicted = Inference(("a",), 32, 0.0)
+    fit = lambda c: calibrate.calibrate_rules(model, config_from_dict(c), predicted, 3, torch.device("cpu"))  # noqa: E731
     rules = [fit(plain), fit(further)]
     assert rules[0][0] != rules[1][0] and rules[0][1] == rules[1][1]
     size = config_from_dict(plain).data.group_size

@@ -9,6 +9,7 @@ from PIL import Image
 
 from ssnm.coseg.model import SpatialModulator
 from ssnm.coseg.predict import Predictor, resize_probability
+from ssnm.coseg.records import Modulation
 from ssnm.data.procedural import ProceduralSource
 from ssnm.errors import ConfigError, DataError, MissingFileError
 from ssnm.files import images as image_files
@@ -175,6 +176,40 @@ def test_a_model_of_fixed_group_size_gets_groups_filled_up_with_the_first_images
 def test_maps_are_resized_bilinearly():
     row = np.array([[0.0, 1.0]], np.float32)
     np.testing.assert_allclose(resize_probability(row, (1, 4)), [[0, 0.25, 0.75, 1]])
+
+
+# Guidance
+
+
+@pytest.mark.parametrize("chunk", [2, 9])
+def test_guidance_goes_on_from_what_is_said_of_every_image_alone(tiny_model, arrays, chunk):
+    model = tiny_model()
+    predictors = {g: Predictor(model, SIZE, chunk=chunk, guidance=g) for g in (0.0, 1.5)}
+    logits = {g: torch.logit(torch.from_numpy(maps_of(p.predict(arrays[:3])))) for g, p in predictors.items()}
+    resized = [np.array(Image.fromarray(a).resize((SIZE, SIZE), Image.Resampling.BILINEAR)) for a in arrays[:3]]
+    images = torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2).float() / 255
+    with torch.no_grad():
+        cfms = model.backbone(images)
+        group = model.modulate(model.encode(cfms), 3)
+        alone = []
+        for i in range(3):  # one image after the other: its own gamma, its part of the group's spatial mask
+            own = [m[i : i + 1] for m in cfms]
+            gamma = model.modulate(model.encode(own), 1).semantic_vector
+            alone.append(model.segment(own, Modulation(group.spatial_mask[:, i : i + 1], gamma), (SIZE, SIZE)))
+    wanted = logits[0.0] + 1.5 * (logits[0.0] - torch.cat(alone))
+    assert (logits[1.5] - logits[0.0]).abs().max() > 1e-3
+    torch.testing.assert_close(logits[1.5], wanted, rtol=1e-3, atol=1e-3)
+
+
+def test_guidance_changes_nothing_of_an_image_alone_and_is_that_of_groups_in_a_batch(tiny_model, arrays):
+    model = tiny_model()
+    plain, guided = Predictor(model, SIZE), Predictor(model, SIZE, guidance=1.0)
+    np.testing.assert_array_equal(maps_of(plain.predict(arrays[:1])), maps_of(guided.predict(arrays[:1])))
+    stack = torch.stack([guided.read(a)[0] for a in arrays[:4]])
+    sizes = [[(SIZE, SIZE)] * 2] * 2
+    both = guided.predict_groups(stack.unflatten(0, (2, 2)), sizes)
+    one = guided.predict_tensors(stack[2:], sizes[0])
+    np.testing.assert_allclose(maps_of(both[1]), maps_of(one), atol=1e-5)
 
 
 # Several scales

@@ -198,8 +198,8 @@ class Still:
 
     name = video = "still"
 
-    def __init__(self, frames):
-        self.frames = frames
+    def __init__(self, frames, place=1):
+        self.frames, self.place = frames, place
 
     def __len__(self):
         return self.frames
@@ -208,7 +208,7 @@ class Still:
         return scene([CENTRES[1], CENTRES[2]], (3, 3))
 
     def mask(self, frame):
-        return disc(CENTRES[1])
+        return disc(CENTRES[self.place])
 
 
 def test_a_roll_out_of_a_static_scene_is_stable_and_the_validator_scores_it(by_place):
@@ -222,3 +222,11 @@ def test_a_roll_out_of_a_static_scene_is_stable_and_the_validator_scores_it(by_p
     assert compared["first mask copied"] == 100 and compared["spatial modulator off"] < score - 10
     still = Validator(*held_out_videos([Still(1)], 5, 6, 5), settings, "cpu")(by_place)
     assert still["J"] == still["image J"] > 80 and "mask use" not in still
+
+
+def test_mask_use_is_of_pairs_whose_results_follow_the_mask_that_was_given(by_place):
+    settings = Settings(size=(SIDE, SIDE), guide_side=24)
+    images = held_out_videos([Still(1, place=1), Still(1, place=2)], 5, 6, 5)[1]
+    use = lambda model: Validator([], images, settings, "cpu")(model)["mask use"]  # noqa: E731
+    assert use(by_place) == 100
+    assert use(SwitchedOff(by_place, spatial=True)) == 0  # twins are told apart by nothing but the place

@@ -91,7 +91,20 @@ class OnnxNetwork:
         `ssnm.from_pretrained` takes any number."""
         levels, phi = self.encode(images)
         gamma, mask, agreed = self.modulate(levels, phi)
-        return sigmoid(self.segment(levels, gamma, mask, images.shape[-2:])), agreed
+        size, guidance = images.shape[-2:], self.facts.inference.get("guidance", 0.0)
+        logits = self.segment(levels, gamma, mask, size)
+        if guidance and len(images) > 1:
+            logits = logits + guidance * (logits - self._alone(levels, mask, size))
+        return sigmoid(logits), agreed
+
+    def _alone(self, levels: Sequence[np.ndarray], mask: np.ndarray | None, size: tuple[int, int]) -> np.ndarray:
+        """Mask logits (N, *size) of every image by its own gamma."""
+        gammas, parts = self.semantic(self.semantic.indicators(levels[-1])[:, None])[0], []
+        for i in range(len(gammas)):
+            one = slice(i, i + 1)
+            own = [level[one] for level in levels]
+            parts.append(self.segment(own, gammas[one], None if mask is None else mask[one], size))
+        return np.concatenate(parts)
 
 
 def _session(path: Path, threads: int):

@@ -25,7 +25,8 @@ def load(folder: Path, device: str | torch.device | None = None, path: Path | No
     """
     model = OnnxModel(folder, torch.get_num_threads()).to(device or "cpu")
     inference = read_inference(ModelFile("ssnm", {}, model.facts.inference, {}), str(folder))
-    predictor = Predictor(model, inference.size, "cpu", presence=inference.present, quality=inference.quality)
+    predictor = Predictor(model, inference.size, "cpu", presence=inference.present, quality=inference.quality,
+                          guidance=inference.guidance)  # fmt: skip
     return CoSegmenter(predictor, inference, model.facts.card, path or folder)
 
 
