@@ -59,6 +59,8 @@ def test_the_rule_of_the_mask_follows_the_loss_and_lies_in_the_file():
 def test_a_file_that_does_not_say_what_inference_needs_is_refused():
     with pytest.raises(CheckpointError, match="m.pt: what inference needs is missing or damaged"):
         read_inference(ModelFile("ssnm", {}, {"size": 32}, {}), "m.pt")
+    with pytest.raises(CheckpointError, match="(?s)m.pt: .*a guidance of 0 to 10 was expected, got -1"):
+        read_inference(ModelFile("ssnm", {}, {"size": 32, "labels": [], "threshold": 0.5, "guidance": -1}, {}), "m.pt")
 
 
 # Starting from another model
