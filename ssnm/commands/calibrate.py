@@ -43,6 +43,7 @@ def run(args: argparse.Namespace) -> int:
     from ..coseg.calibrate import calibrate_rules, choose, with_choice, with_rules
     from ..coseg.config import config_from_dict
     from ..coseg.files import for_export, model_from_file
+    from ..coseg.guidance import segments_alone
     from ..engine.checkpoint import export_model, load_model_file
     from ..engine.runtime import pick_device
 
@@ -62,15 +63,18 @@ def run(args: argparse.Namespace) -> int:
         config = config_from_dict(apply_overrides(source.config, args.overrides), where)
     model, _ = model_from_file(source, where)
     require_writable(args.out.parent)
-    guidances = args.guidance if config.model.semantic.enabled and not config.model.semantic.centred else [0.0]
+    alone = segments_alone(model)
+    guidances = args.guidance if alone else [0.0]
     best, compared = choose(model, config, args.sizes, guidances, args.groups, pick_device(args.device))
     print(f"{counted(args.groups, 'held-out group')}, J over images in percent\n"
           " size  guidance  slope  offset  release rule  at 0.5")
     for c in compared:
         mark = "  <- chosen" if c == best else ""
-        print(f"{c.size:5d}  {c.guidance:8.1f}  {c.slope:5.1f}  {c.offset:6.1f}  {c.J:12.1f}  {c.J_half:6.1f}{mark}")
+        print(f"{c.size:5d}  {c.guidance:8g}  {c.slope:5.1f}  {c.offset:6.1f}  {c.J:12.1f}  {c.J_half:6.1f}{mark}")
     chosen = with_choice(source, best)
-    if args.presence_groups > 0 and config.model.semantic.enabled and not config.model.semantic.centred:
+    if not alone:
+        print("no guidance and no rules: they need a semantic modulator that is not centred")
+    elif args.presence_groups > 0:
         model, inference = model_from_file(chosen, where)
         device = pick_device(args.device)
         rules = calibrate_rules(model, config, inference, args.presence_groups, device)
@@ -83,11 +87,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _guidance(text: str) -> float:
-    from ..coseg.files import MAX_GUIDANCE
+    from ..coseg.guidance import as_guidance
 
-    if not 0 <= float(text) <= MAX_GUIDANCE:
-        raise argparse.ArgumentTypeError(f"0 to {MAX_GUIDANCE:g} was expected, got {text}")
-    return float(text)
+    try:
+        return as_guidance(float(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _positive(text: str) -> int:

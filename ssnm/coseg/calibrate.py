@@ -1,4 +1,5 @@
-"""Choose, on held-out training groups, the side at which a trained model sees its images and the slope of its logits.
+"""Choose, on held-out training groups, the side at which a trained model sees its images, the guidance and slope of its
+logits.
 
 Random crops make objects larger in training than at test, so that a network is often better at a side above the one
 it was trained at (Touvron et al., "Fixing the train-test resolution discrepancy", NeurIPS 2019); slope and offset of
@@ -160,11 +161,15 @@ def with_rules(
 
 
 def with_choice(source: ModelFile, choice: Choice) -> ModelFile:
-    """The model with slope and offset folded into its last convolution and `size` as the one it is given images at."""
+    """The model with slope and offset folded into its last convolution, `size` as the one it is given images at and
+    `guidance`; without the rules of presence and quality, which were fitted to other maps."""
     weights = dict(source.weights)
     weights["head.predict.weight"] = choice.slope * weights["head.predict.weight"]
     weights["head.predict.bias"] = choice.slope * (weights["head.predict.bias"] + choice.offset)
     said = (f"size {choice.size}, guidance {choice.guidance:g}, {choice.slope:g} * (logit + {choice.offset:g}): "
             f"J {choice.J:.1f} on held-out groups")  # fmt: skip
-    inference = {**source.inference, "size": choice.size, "guidance": choice.guidance}
-    return dataclasses.replace(source, weights=weights, inference=inference, card={**source.card, "calibration": said})
+    fitted = ("present", "quality", "presence")  # rules of other maps: gone
+    inference = {name: value for name, value in source.inference.items() if name not in fitted}
+    inference |= {"size": choice.size, "guidance": choice.guidance}
+    card = {name: value for name, value in source.card.items() if name not in fitted}
+    return dataclasses.replace(source, weights=weights, inference=inference, card={**card, "calibration": said})

@@ -15,10 +15,9 @@ from ..naming import counted
 from ..nn.weights import load_weights
 from .build import build_model, mask_rule
 from .config import AnyModelConfig, Config, config_from_dict
+from .guidance import as_guidance
 from .presence import PresenceRule
 from .quality import QualityRule
-
-MAX_GUIDANCE = 10.0
 
 if TYPE_CHECKING:
     from .model import SSNM
@@ -68,9 +67,7 @@ def read_inference(file: ModelFile, where: str) -> Inference:
             stored = inference_of(config_from_dict(file.config, where), tuple(stored["labels"])).to_dict()
         present = PresenceRule.from_dict(stored["present"]) if "present" in stored else None
         quality = QualityRule.from_dict(stored["quality"]) if "quality" in stored else None
-        guidance = float(stored.get("guidance", 0.0))
-        if not 0 <= guidance <= MAX_GUIDANCE:
-            raise ValueError(f"a guidance of 0 to {MAX_GUIDANCE:g} was expected, got {guidance:g}")
+        guidance = as_guidance(stored.get("guidance", 0.0))
         return Inference(tuple(stored["labels"]), int(stored["size"]), stored["threshold"], present, quality, guidance)
     except UserError:
         raise

@@ -19,6 +19,7 @@ from ..files.given import given_images
 from ..files.parallel import in_threads
 from .features import Features
 from .full_size import cut_at, resize_probability
+from .guidance import as_guidance, guided, segments_alone
 from .photos import Photo, read_photo
 from .presence import PresenceRule, agreement_of_codes, evidence, likeness, peaks, shares
 from .quality import QualityRule
@@ -109,8 +110,7 @@ class Predictor:
             together. Spatial masks are those of the first.
         quality: the rule that says how good a mask is; None: it is not asked.
         guidance: how much further than the network itself its logits go from what it says of every image alone, so that
-            what the group adds counts more: logits + guidance * (logits - logits alone). Classifier-free guidance (Ho
-            and Salimans, 2022) with the group as the condition. The head runs twice; 0: once.
+            what the group adds counts more; see :mod:`ssnm.coseg.guidance`. The head runs twice; 0: once.
         feature_bytes: how much is kept between the two passes, see :class:`ssnm.coseg.features.Features`.
     """
 
@@ -121,12 +121,15 @@ class Predictor:
     ) -> None:  # fmt: skip
         self.use_scales(scales)
         self.model = model.to(device).eval()
-        self.presence, self.quality, self.guidance = presence, quality, guidance
+        self.presence, self.quality, self.guidance = presence, quality, as_guidance(guidance)
         self.feature_bytes = feature_bytes
         self.device = torch.device(device)
         self.chunk = chunk or CHUNK.get(self.device.type, ACCELERATOR_CHUNK)
         self.fixed_group_size = getattr(model, "fixed_group_size", None)
         self.size = getattr(model, "fixed_size", None) or size
+        if guidance and (self.fixed_group_size is not None or not segments_alone(model)):
+            raise ConfigError(f"guidance {guidance:g} needs a model that can segment an image alone: the paper's "
+                              "variant with a semantic modulator that is not centred; use 0")  # fmt: skip
 
     def use_scales(self, scales: Sequence[float]) -> None:
         """Set `scales`.
@@ -305,11 +308,11 @@ class Predictor:
         """The maps (n, S, S) of some images of groups of `group_size`; indicators (n, d) of these images."""
         size = (self.size, self.size)
         logits = self.model.segment(cfms, modulation, size)
-        if self.guidance and group_size > 1 and indicators is not None:
+        if self.guidance and group_size > 1:
             mask = modulation.spatial_mask
             alone = Modulation(None if mask is None else mask.flatten(0, 1)[:, None],
                                self.model.semantic(indicators[:, None])[0])  # fmt: skip
-            logits = logits + self.guidance * (logits - self.model.segment(cfms, alone, size))
+            logits = guided(logits, self.model.segment(cfms, alone, size), self.guidance)
         return logits.sigmoid().float().cpu()
 
     def _collect(

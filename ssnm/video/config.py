@@ -188,7 +188,7 @@ class GuidesConfig:
     """The guides. side: of the visual guide (224 for osvos); keep_aspect; background: show what surrounds the object
     (bbox_sup). pad: how much the box grows at test time. In training: crop, angle (degrees), flip, colour of the visual
     guide; spatial: "gaussian", moved by up to `centre` spreads and scaled by up to 1 + `spread`, or "dilated"; lost,
-    astray: probabilities that it is blank, or lies somewhere else, as after a mask that went wrong."""
+    astray: probabilities that the spatial guide is blank, or a random box's, as after a mask that went wrong."""
 
     side: int = 224
     keep_aspect: bool = False

@@ -33,7 +33,7 @@ class GuideRules:
     """How guides are made in training; see `VisualDraw.random`, `SpatialDraw.random` and `visual_guide`.
 
     spatial: "gaussian" or "dilated". lost: probability that a spatial guide is blank, as it is after a frame in which
-    the object was lost; astray: that it lies somewhere else. Then the visual guide alone says what to look for.
+    the object was lost; astray: that it is a random box's, wherever the object is.
     random_frame: the visual guide comes from a random good frame instead of the first one (`randomize_guide`);
     min_area, min_box_share: what a good one is, see `is_good_guide`.
     """

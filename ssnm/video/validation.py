@@ -133,7 +133,7 @@ class Validator:
             found = [_second(segmenter, image, truth) if truth.any() else truth for truth in truths[:OBJECTS]]
             overlaps = np.array([[region_similarity(truth, f) for truth in truths[:OBJECTS]] for f in found])
             scores += list(np.diag(overlaps))
-            for a, b in combinations(range(len(found)), 2):
+            for a, b in combinations([k for k, truth in enumerate(truths[:OBJECTS]) if truth.any()], 2):
                 pairs.append(bool(overlaps[a, a] > overlaps[a, b] and overlaps[b, b] > overlaps[b, a]))
         use = {"mask use": 100 * float(np.mean(pairs))} if pairs else {}
         return {"image J": 100 * float(np.mean(scores)), **use}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,17 +13,20 @@ from ssnm.cli import main
 from ssnm.coseg import calibrate
 from ssnm.coseg.config import config_from_dict
 from ssnm.coseg.files import Inference, for_export, model_from_file
+from ssnm.coseg.predict import Predictor
 from ssnm.engine.checkpoint import export_model, load_model_file
 
 
 def test_the_written_model_has_the_logits_and_the_size_of_the_choice(checkpoint, tmp_path):
     source = load_model_file(checkpoint)
+    source = replace(source, inference={**source.inference, "present": {}}, card={"presence": "of other maps"})
     choice = calibrate.Choice(48, 1.5, 2.0, 0.5, 0, 0)
     export_model(tmp_path / "model.safetensors", calibrate.with_choice(source, choice))
     before = ssnm.from_pretrained(checkpoint, "cpu").predictor
     after = ssnm.from_pretrained(tmp_path / "model.safetensors", "cpu").predictor
     assert before.size != 48 and after.size == 48 and (before.guidance, after.guidance) == (0, 1.5)
     card = load_model_file(tmp_path / "model.safetensors").card
+    assert after.presence is None and "presence" not in card
     assert card["calibration"] == "size 48, guidance 1.5, 2 * (logit + 0.5): J 0.0 on held-out groups"
     images = torch.rand(1, 3, 3, 48, 48)
     with torch.inference_mode():
@@ -66,6 +71,8 @@ def test_held_out_groups_are_seen_at_their_size_and_scored_at_the_training_size(
     seen = []
     model.backbone.register_forward_pre_hook(lambda _, inputs: seen.append(tuple(inputs[0].shape[-2:])))
     logits, truth = calibrate.held_out_logits(model, config, 48, 0.0, 2, torch.device("cpu"))
+    moved, _ = calibrate.held_out_logits(model, config, 48, 2.0, 2, torch.device("cpu"))
+    assert (moved - logits).abs().max() > 1e-3
     side = config.data.size
     assert set(seen) == {(48, 48)} and logits.shape == truth.shape == (2 * config.data.group_size, side, side)
     assert np.isfinite(logits.numpy()).all() and truth.any()
@@ -109,7 +116,10 @@ def test_the_rule_of_presence_is_fitted_to_clean_and_mixed_groups_and_to_further
     monkeypatch.setattr(calibrate, "fit_rule", lambda *given: seen.append(given) or fit_rule(*given))
     predicted = Inference(("a",), 32, 0.0)
     fit = lambda c: calibrate.calibrate_rules(model, config_from_dict(c), predicted, 3, torch.device("cpu"))  # noqa: E731
-    rules = [fit(plain), fit(further)]
+    rules, guides = [fit(plain), fit(further)], []
+    monkeypatch.setattr(calibrate, "Predictor", lambda *a, guidance, **k: guides.append(guidance) or Predictor(*a, **k))
+    calibrate.calibrate_rules(model, config_from_dict(plain), Inference(("a",), 32, 0.0, guidance=1.5), 3, "cpu")
+    assert guides == [1.5]
     assert rules[0][0] != rules[1][0] and rules[0][1] == rules[1][1]
     size = config_from_dict(plain).data.group_size
     _, _, present, J, weight = seen[1]

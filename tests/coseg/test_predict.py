@@ -212,6 +212,14 @@ def test_guidance_changes_nothing_of_an_image_alone_and_is_that_of_groups_in_a_b
     np.testing.assert_allclose(maps_of(both[1]), maps_of(one), atol=1e-5)
 
 
+@pytest.mark.parametrize("options", [{"semantic": None}, {"semantic": {"centred": True}}])
+def test_guidance_needs_a_model_that_segments_an_image_alone(tiny_model, options):
+    with pytest.raises(ConfigError, match="guidance 1 needs a model that can segment an image alone"):
+        Predictor(tiny_model(**options), SIZE, guidance=1.0)
+    with pytest.raises(ValueError, match="got nan"):
+        Predictor(tiny_model(), SIZE, guidance=float("nan"))
+
+
 # Several scales
 
 

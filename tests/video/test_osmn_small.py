@@ -230,3 +230,5 @@ def test_mask_use_is_of_pairs_whose_results_follow_the_mask_that_was_given(by_pl
     use = lambda model: Validator([], images, settings, "cpu")(model)["mask use"]  # noqa: E731
     assert use(by_place) == 100
     assert use(SwitchedOff(by_place, spatial=True)) == 0  # twins are told apart by nothing but the place
+    images = held_out_videos([Still(1, place=place) for place in (1, 2, 1)], 5, 6, 5)[1]
+    assert use(by_place) == pytest.approx(200 / 3)  # of the three pairs one is of the same object

@@ -110,6 +110,10 @@ class SemanticModulator:
         poolings = [SecondOrderPooling(part(f"{name}_pooling."), **pooling) for name in ("image", "group")]
         return cls(*poolings, part("classifier."), gamma_activation)
 
+    @property
+    def centred(self) -> bool:
+        return self.image_pooling.centred
+
     def indicators(self, coarsest: np.ndarray) -> np.ndarray:
         """The coarsest maps (N, d, h, w) -> one indicator per image (N, d)."""
         return self.image_pooling(coarsest.reshape(*coarsest.shape[:2], -1).swapaxes(1, 2))

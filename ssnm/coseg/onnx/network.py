@@ -5,12 +5,13 @@ N images of one group, S side of the square input, L co-categories.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from ...errors import CheckpointError, DataError
+from ..guidance import as_guidance, guided
 from ..presence import agreement_of_codes, shares, sigmoid
 from .modulator import SemanticModulator, SpatialModulator
 from .package import ENCODER, HEAD, MODULATOR, Facts, import_optional
@@ -38,6 +39,7 @@ class OnnxNetwork:
             spatial, semantic = self.facts.spatial, self.facts.semantic
             self.spatial = None if spatial is None else SpatialModulator(**spatial)
             self.semantic = None if semantic is None else SemanticModulator.of(weights, **semantic)
+            self.guidance = as_guidance(self.facts.inference.get("guidance", 0.0))
         except Exception as error:  # damaged archives raise many types
             line = (str(error).strip() or type(error).__name__).splitlines()[0][:150]
             raise CheckpointError(f"{folder / MODULATOR} does not hold the modulators of this model ({line}); export "
@@ -91,20 +93,20 @@ class OnnxNetwork:
         `ssnm.from_pretrained` takes any number."""
         levels, phi = self.encode(images)
         gamma, mask, agreed = self.modulate(levels, phi)
-        size, guidance = images.shape[-2:], self.facts.inference.get("guidance", 0.0)
+        size = images.shape[-2:]
         logits = self.segment(levels, gamma, mask, size)
-        if guidance and len(images) > 1:
-            logits = logits + guidance * (logits - self._alone(levels, mask, size))
+        if self.guidance and len(images) > 1:
+            alone = np.concatenate([self.segment(*one, size) for one in self.alone(levels, mask)])
+            logits = guided(logits, alone, self.guidance)
         return sigmoid(logits), agreed
 
-    def _alone(self, levels: Sequence[np.ndarray], mask: np.ndarray | None, size: tuple[int, int]) -> np.ndarray:
-        """Mask logits (N, *size) of every image by its own gamma."""
-        gammas, parts = self.semantic(self.semantic.indicators(levels[-1])[:, None])[0], []
-        for i in range(len(gammas)):
-            one = slice(i, i + 1)
-            own = [level[one] for level in levels]
-            parts.append(self.segment(own, gammas[one], None if mask is None else mask[one], size))
-        return np.concatenate(parts)
+    def alone(
+        self, levels: Sequence[np.ndarray], mask: np.ndarray | None
+    ) -> Iterator[tuple[list[np.ndarray], np.ndarray, np.ndarray | None]]:
+        """The maps, the gamma of a group of its own and the spatial mask of one image after the other."""
+        gammas, _ = self.semantic(self.semantic.indicators(levels[-1])[:, None])
+        for one in (slice(i, i + 1) for i in range(len(gammas))):
+            yield [level[one] for level in levels], gammas[one], None if mask is None else mask[one]
 
 
 def _session(path: Path, threads: int):

@@ -84,6 +84,9 @@ def _feeds(network: OnnxNetwork, size: int, groups: Sequence[Sequence[Path]]) ->
         levels, phi = network.encode(images)
         gamma, mask, _ = network.modulate(levels, phi)
         yield {"images": images}, network.head_inputs(levels, gamma, mask, (size, size))
+        if network.guidance:
+            own = next(network.alone(levels, mask))
+            yield {"images": images[:1]}, network.head_inputs(*own, (size, size))
 
 
 def _read(file: Path, size: int) -> np.ndarray:

@@ -87,7 +87,7 @@ class _Semantic:
     """The semantic modulator on tensors."""
 
     def __init__(self, modulator: SemanticModulator) -> None:
-        self._modulator = modulator
+        self._modulator, self.centred = modulator, modulator.centred
 
     def __call__(self, indicators: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
         given = None if weights is None else weights.numpy()

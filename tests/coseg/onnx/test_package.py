@@ -81,16 +81,20 @@ def test_probabilities_of_the_shipped_model_are_those_of_torch(shipped, torch_se
 def test_every_variant_is_exported(tiny_model, tmp_path, options):
     """These fuse levels where they have a spatial modulator. One group, two groups in a call, a group in chunks."""
     from ssnm.coseg.files import Inference
+    from ssnm.coseg.guidance import segments_alone
     from ssnm.coseg.onnx.export import export_onnx
     from ssnm.coseg.onnx.runtime import OnnxModel
 
     model = tiny_model(**options)
-    facts = export_onnx(model, Inference(("a", "b", "c"), 64), tmp_path, {})
+    guidance = 1.5 if segments_alone(model) else 0.0
+    facts = export_onnx(model, Inference(("a", "b", "c"), 64, guidance=guidance), tmp_path, {})
     assert facts.size_multiple == (1 if model.fusion is None else 32)
     images, sizes = stack(6, 64), [(64, 64)] * 6
-    theirs, own = (Predictor(m, 64, chunk=4) for m in (model, OnnxModel(tmp_path)))
+    theirs, own = (Predictor(m, 64, chunk=4, guidance=guidance) for m in (model, OnnxModel(tmp_path)))
     wanted, found = (p.predict_tensors(images, sizes).probabilities for p in (theirs, own))
     np.testing.assert_allclose(found, wanted, atol=LARGEST_DIFFERENCE)
+    network = OnnxModel(tmp_path).network
+    np.testing.assert_allclose(network((images.float() / 255).numpy())[0], wanted, atol=LARGEST_DIFFERENCE)
     two = [p.predict_groups(images.unflatten(0, (2, 3)), [sizes[:3]] * 2) for p in (theirs, own)]
     for ours, correct in zip(two[1], two[0], strict=True):
         np.testing.assert_allclose(ours.probabilities, correct.probabilities, atol=LARGEST_DIFFERENCE)
