@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-MAX_GUIDANCE = 10.0  # beyond it logits are differences of rounding
+MAX_GUIDANCE = 10.0  # far beyond what helps: 2 is too much for the models so far (docs/experiments.md)
 
 
 def as_guidance(value: Any) -> float:
