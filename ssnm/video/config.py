@@ -259,15 +259,17 @@ class TestConfig:
 @dataclass(frozen=True, kw_only=True)
 class ValidationConfig:
     """Held-out objects, every `every` steps and at the end: roll-outs of up to `videos` videos over their first
-    `frames` frames, and up to `images` single images."""
+    `frames` frames, played `passes` times (forth, back, forth again: what is lost late is seen in short videos), and up
+    to `images` single images."""
 
     every: int = 2_000
     videos: int = 10
     frames: int = 25
+    passes: int = 1
     images: int = 100
 
     def __post_init__(self) -> None:
-        require(values("validation", self, "every", "frames"), *POSITIVE)
+        require(values("validation", self, "every", "frames", "passes"), *POSITIVE)
         require(values("validation", self, "videos", "images"), *NOT_NEGATIVE)
 
 

@@ -84,7 +84,8 @@ def train_run(
 
 def _validator(config: Config, held_out: Pool, device: torch.device) -> Validator:
     v = config.validation
-    return Validator(*held_out_videos(held_out.tracks, v.videos, v.frames, v.images), build.settings_of(config), device)
+    held = held_out_videos(held_out.tracks, v.videos, v.frames, v.images, v.passes)
+    return Validator(*held, build.settings_of(config), device)
 
 
 def untrained_parameters(model: nn.Module, config: Config) -> list[str]:

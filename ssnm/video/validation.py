@@ -44,16 +44,20 @@ class SwitchedOff(nn.Module):
 
 @dataclass(frozen=True)
 class Video:
-    """The held-out objects of one video or image: their tracks, of which object k has id k + 1."""
+    """The held-out objects of one video or image: their tracks, of which object k has id k + 1, played in an order."""
 
     tracks: Sequence[Track]
-    frames: int
+    order: Sequence[int] = (0,)
+
+    @property
+    def frames(self) -> int:
+        return len(self.order)
 
     def image(self, frame: int) -> np.ndarray:
-        return self.tracks[0].image(frame)
+        return self.tracks[0].image(self.order[frame])
 
     def truth(self, frame: int) -> list[np.ndarray]:
-        return [track.mask(frame) for track in self.tracks]
+        return [track.mask(self.order[frame]) for track in self.tracks]
 
     def scores(self, results: Sequence[np.ndarray]) -> np.ndarray:
         """J of `results`, ids (H, W) of each frame, in the frames after the first: (frames - 1, objects)."""
@@ -69,14 +73,29 @@ class Video:
         return np.array(rows)
 
 
-def held_out_videos(tracks: Sequence[Track], videos: int, frames: int, images: int) -> tuple[list[Video], list[Video]]:
-    """(videos, single images) to validate on, spread evenly over what is held out; videos over their first frames."""
+def held_out_videos(
+    tracks: Sequence[Track], videos: int, frames: int, images: int, passes: int = 1
+) -> tuple[list[Video], list[Video]]:
+    """(videos, single images) to validate on, spread evenly over what is held out; of a video its first `frames`,
+    played `passes` times: forth, back, forth again."""
     grouped: dict[str, list[Track]] = defaultdict(list)
     for track in tracks:
         grouped[track.video].append(track)
-    moving = [Video(group, min(frames, min(map(len, group)))) for group in grouped.values() if len(group[0]) > 1]
-    still = [Video(group, 1) for group in grouped.values() if len(group[0]) == 1]
+    moving = [
+        Video(group, _forth_and_back(min(frames, *map(len, group)), passes))
+        for group in grouped.values()
+        if len(group[0]) > 1
+    ]
+    still = [Video(group) for group in grouped.values() if len(group[0]) == 1]
     return _spread(moving, videos), _spread(still, images)
+
+
+def _forth_and_back(frames: int, passes: int) -> list[int]:
+    """3, 3 -> [0, 1, 2, 1, 0, 1, 2]: the frame where it turns is not shown twice."""
+    order = list(range(frames))
+    for number in range(1, passes):
+        order += range(frames - 2, -1, -1) if number % 2 else range(1, frames)
+    return order
 
 
 def _spread(items: list, count: int) -> list:

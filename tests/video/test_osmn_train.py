@@ -19,6 +19,7 @@ from ssnm.video.online import finetune
 from ssnm.video.procedural import render_frame
 from ssnm.video.settings import Settings
 from ssnm.video.train import untrained_parameters
+from ssnm.video.validation import held_out_videos
 
 from .osmn_oracle import golden, inputs, variables
 
@@ -65,6 +66,16 @@ def test_a_run_scores_held_out_videos_beside_its_baselines(run):
     assert (run / "pictures" / "step_000004.png").is_file()
     rows = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert {"loss/cross_entropy", "loss/dice", "loss/total"} <= set(rows[0])
+
+
+def test_validation_plays_its_videos_forth_and_back(config, tmp_path):
+    pool = build.build_pools(load_config(config).data)[1]
+    [once] = held_out_videos(pool.tracks, 1, 3, 0)[0]
+    assert once.order == [0, 1, 2]
+    one, two = once.copied().mean(axis=1)
+    assert train(config, tmp_path / "long", "train.steps=1", "validation.passes=3") == 0
+    copied = json.loads((tmp_path / "long" / "summary.json").read_text())["further"]["first mask copied"]["J"]
+    assert copied == pytest.approx(100 * np.mean([one, two, one, 1, one, two]))  # frames 0, 1, 2, 1, 0, 1, 2
 
 
 def weights_of(out):
