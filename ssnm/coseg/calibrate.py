@@ -9,8 +9,8 @@ validation does. It never sees a test set. Called by the calibrate command.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import product
 from typing import NamedTuple
 
@@ -100,21 +100,28 @@ def calibrate_rules(
     + 1.
 
     The first rule is for kinds that training lacks as well: it is fitted to held-out images and to validation.sources,
-    each of these with FURTHER_WEIGHT of the held-out images' weight; the second to held-out images alone.
+    each of these with FURTHER_WEIGHT of the held-out images' weight, and once more to the same groups steered by the
+    truth of their first image (`PresenceRule.steered`); the second to held-out images alone.
     """
     seed, group_size = config.validation.seed + 1, config.data.group_size
     size, threshold, any_rule = inference.size, inference.threshold, PresenceRule(0.0, 0.0, 0.0, 0.0)
     predictor = Predictor(model, size, device, presence=any_rule, guidance=inference.guidance)
     _, held_out = build.build_pools(config.data)
-    judged = [_judged(predictor, cases_of_pool(held_out, size, groups, seed, group_size), threshold)]
+    sets = [cases_of_pool(held_out, size, groups, seed, group_size)]
     for source in config.validation.sources:
         pool = ImagePool([build.build_source(source, config.data)])
-        cases = cases_of_pool(pool, size, 2 * len(pool.members), seed, group_size)
-        judged.append(_judged(predictor, cases, threshold))
+        sets.append(cases_of_pool(pool, size, 2 * len(pool.members), seed, group_size))
+    plain, steered = ([_judged(predictor, cases, threshold, steered) for cases in sets] for steered in (False, True))
+    presence = replace(_presence_rule(plain), steered=_presence_rule(steered))
+    return presence, fit_quality(plain[0].figures, plain[0].J, threshold)
+
+
+def _presence_rule(judged: Sequence[Judged]) -> PresenceRule:
+    """Fitted to the held-out images, which come first, and to further sets."""
     sure, belongs, present, J, _ = (np.concatenate(parts) for parts in zip(*judged))
     weights = [1.0, *[FURTHER_WEIGHT] * (len(judged) - 1)]
     weight = np.concatenate([np.full(len(j.J), w / len(j.J)) for j, w in zip(judged, weights)])
-    return (fit_rule(sure, belongs, present, J, weight), fit_quality(judged[0].figures, judged[0].J, threshold))
+    return fit_rule(sure, belongs, present, J, weight)
 
 
 class Judged(NamedTuple):
@@ -128,16 +135,20 @@ class Judged(NamedTuple):
     figures: np.ndarray
 
 
-def _judged(predictor: Predictor, cases: Iterable[OutlierCase], threshold: float | str) -> Judged:
+def _judged(predictor: Predictor, cases: Iterable[OutlierCase], threshold: float | str, steered: bool) -> Judged:
+    """steered: by the truth of the first image, which is left out, and so are groups where that is empty."""
     rows = []
     for case in cases:
+        if steered and not case.truths[0].any():
+            continue
         for images in (case.images, (*case.images[:-1], case.foreign)):
-            prediction = predictor.predict(images)
+            prediction = predictor.predict(images, reference={0: case.truths[0]} if steered else None)
             maps = prediction.probabilities
             J = np.array([jaccard(binarize(p, str(threshold))[0], t) for p, t in zip(maps, case.truths)])
             present = np.array([image is own for image, own in zip(images, case.images)])
             quality = figures(maps, prediction.agreement, threshold)
-            rows.append(Judged(peaks(maps), prediction.evidence, present, J * present, quality))
+            row = Judged(peaks(maps), prediction.evidence, present, J * present, quality)
+            rows.append(Judged(*(figure[int(steered) :] for figure in row)))
     return Judged(*(np.concatenate(parts) for parts in zip(*rows)))
 
 
@@ -149,15 +160,19 @@ def with_rules(
     present, quality = rules
     sets = "".join(f", groups of {name} (twice its classes)" for name in further)
     fitted, foreign = counted(groups, "held-out group"), "as they are and with one foreign image"
-    formula = (f"{present.peak:.2f} * log-odds of the mask's peak + {present.agreement:.2f} * log(agreement / largest) "
-               f"+ {present.appearance:.2f} * (likeness - largest)")  # fmt: skip
     expected = f"{quality.expected:.2f} * log-odds of the expected J {quality.agreement:+.2f} * log(agreement)"
+    steered = f"; with a reference {_formula(present.steered)}" if present.steered else ""
     said = {
-        "presence": f"sigmoid({formula} {present.bias:+.2f}), cut {present.cut:.2f}: {fitted}{sets} {foreign}",
+        "presence": f"{_formula(present)}{steered}: {fitted}{sets} {foreign}",
         "quality": f"sigmoid({expected} {quality.bias:+.2f}), masks cut at {quality.threshold}: {fitted} {foreign}",
     }
     inference = {**source.inference, "present": present.to_dict(), "quality": quality.to_dict()}
-    return dataclasses.replace(source, inference=inference, card={**source.card, **said})
+    return replace(source, inference=inference, card={**source.card, **said})
+
+
+def _formula(rule: PresenceRule) -> str:
+    return (f"sigmoid({rule.peak:.2f} * log-odds of the mask's peak {rule.agreement:+.2f} * log(agreement / largest) "
+            f"{rule.appearance:+.2f} * (likeness - largest) {rule.bias:+.2f}), cut {rule.cut:.2f}")  # fmt: skip
 
 
 def with_choice(source: ModelFile, choice: Choice) -> ModelFile:
@@ -172,4 +187,4 @@ def with_choice(source: ModelFile, choice: Choice) -> ModelFile:
     inference = {name: value for name, value in source.inference.items() if name not in fitted}
     inference |= {"size": choice.size, "guidance": choice.guidance}
     card = {name: value for name, value in source.card.items() if name not in fitted}
-    return dataclasses.replace(source, weights=weights, inference=inference, card={**card, "calibration": said})
+    return replace(source, weights=weights, inference=inference, card={**card, "calibration": said})

@@ -86,13 +86,15 @@ class GroupPrediction:
 
 @dataclass(frozen=True)
 class Belonging:
-    """How far the images of a group belong to it: agreement (N,), evidence (N, 2); see ssnm.coseg.presence."""
+    """How far the images of a group belong to it, or to its references (steered): agreement (N,), evidence (N, 2); see
+    ssnm.coseg.presence."""
 
     agreement: np.ndarray
     evidence: np.ndarray
+    steered: bool = False
 
     def part(self, begin: int, end: int) -> Belonging:
-        return Belonging(self.agreement[begin:end], self.evidence[begin:end])
+        return Belonging(self.agreement[begin:end], self.evidence[begin:end], self.steered)
 
 
 class Predictor:
@@ -283,7 +285,8 @@ class Predictor:
     def _belonging(self, indicators: Tensor, appearance: Tensor, references: Sequence[int]) -> Belonging:
         """Of the images of one group; with references how far they belong to these."""
         agreed = agreement_of_codes(self.model.semantic, indicators, references).float().cpu().numpy()
-        return Belonging(agreed, evidence(agreed, likeness(appearance, references).float().cpu().numpy(), references))
+        alike = likeness(appearance, references).float().cpu().numpy()
+        return Belonging(agreed, evidence(agreed, alike, references), bool(references))
 
     def read(self, image: ImageLike) -> tuple[Tensor, bool, tuple[int, int]]:
         """One image of any kind -> (3, S, S) uint8 at network size, whether it was grey, original (height, width)."""
@@ -323,7 +326,8 @@ class Predictor:
         first = lambda t: None if t is None else t[0].float().cpu().numpy()  # noqa: E731
         categories, maps, given = modulation.category_logits, probabilities.numpy(), given or {}
         judged = {"present": None, "quality": None}
-        for name, rule in (("present", self.presence), ("quality", self.quality)):
+        presence = self.presence and self.presence.of_group(belongs is not None and belongs.steered)
+        for name, rule in (("present", presence), ("quality", self.quality)):
             if rule is not None and belongs is not None:
                 told = (peaks(maps), belongs.evidence, group_size) if name == "present" else (maps, belongs.agreement)
                 figures = rule(*told)
@@ -337,7 +341,7 @@ class Predictor:
             semantic_vector=first(modulation.semantic_vector),
             agreement=None if belongs is None else belongs.agreement,
             evidence=None if belongs is None else belongs.evidence,
-            cut=0.0 if judged["present"] is None else self.presence.cut,
+            cut=0.0 if judged["present"] is None else presence.cut,
             given=given,
             **judged,
         )

@@ -29,13 +29,19 @@ SURE = 30.0  # log-odds beyond which a probability is 0 or 1 in float64 for all 
 class PresenceRule:
     """sigmoid(peak * log-odds(peak of the mask) + agreement * log(agreement / largest of the group)
     + appearance * (likeness - largest of the group) + bias), and the cut below which an image counts as one without the
-    object. Stored in model files (`Inference.present`)."""
+    object. Stored in model files (`Inference.present`). steered: the rule of groups with references, to which alone their
+    images are compared, so that the figures scatter more; None: the same."""
 
     peak: float
     agreement: float
     appearance: float
     bias: float
     cut: float = 0.5
+    steered: PresenceRule | None = None
+
+    def of_group(self, steered: bool) -> PresenceRule:
+        """The rule of a group with references, or without."""
+        return self.steered or self if steered else self
 
     def __call__(self, peaks: np.ndarray, evidence: np.ndarray, group_size: int | None = None) -> np.ndarray:
         """peaks (N,), evidence (N, 2) -> the probability that the object is present (N,), 1 for a group of one image.
@@ -50,15 +56,17 @@ class PresenceRule:
     def _weights(self) -> tuple[float, ...]:
         return self.peak, self.agreement, self.appearance, self.bias
 
-    def to_dict(self) -> dict[str, float]:
-        return asdict(self)
+    def to_dict(self) -> dict[str, Any]:
+        numbers = {name: value for name, value in asdict(self).items() if name != "steered"}
+        return numbers | ({"steered": self.steered.to_dict()} if self.steered else {})
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> PresenceRule:
         """Raises KeyError, TypeError or ValueError where a number is missing or is none."""
         if "appearance" not in values and "agreement" in values:
             raise ValueError("a rule of presence of an earlier version; run `ssnm calibrate` on the checkpoint again")
-        rule = cls(**{name: float(values[name]) for name in ("peak", "agreement", "appearance", "bias", "cut")})
+        rule = cls(**{name: float(values[name]) for name in ("peak", "agreement", "appearance", "bias", "cut")},
+                   steered=cls.from_dict(values["steered"]) if "steered" in values else None)  # fmt: skip
         if not np.isfinite(rule._weights).all() or not 0 <= rule.cut <= 1:
             raise ValueError(f"finite weights and a cut in [0, 1] were expected, got {values}")
         return rule

@@ -122,12 +122,15 @@ def test_the_rule_of_presence_is_fitted_to_clean_and_mixed_groups_and_to_further
     assert guides == [1.5]
     assert rules[0][0] != rules[1][0] and rules[0][1] == rules[1][1]
     size = config_from_dict(plain).data.group_size
-    _, _, present, J, weight = seen[1]
+    _, _, present, J, weight = seen[2]
     held_out = np.arange(len(present)) < 2 * 3 * size
     assert (~present[held_out]).sum() == 3  # each group as it is and with one foreign image
     assert (J[~present] == 0).all() and (J[present] > 0).all()  # every mask is full: it meets any object
     assert weight[held_out].sum() == pytest.approx(1) and weight[~held_out].sum() == pytest.approx(0.1)
+    steered = seen[3]  # the same groups, the first image of each given
+    assert len(steered[2]) == len(present) * (size - 1) // size and (~steered[2]).sum() == (~present).sum()
+    assert rules[1][0].steered == fit_rule(*steered) != rules[1][0]
     card = calibrate.with_rules(load_model_file(checkpoint), rules[1], 3, ["further"]).card
     fitted = "3 held-out groups, groups of further (twice its classes) as they are and with one foreign image"
-    assert fitted in card["presence"]
+    assert fitted in card["presence"] and "; with a reference sigmoid(" in card["presence"]
     assert "masks cut at 0.0: 3 held-out groups as they are" in card["quality"]

@@ -227,3 +227,13 @@ def test_who_belongs_is_told_by_the_reference_where_there_is_one(tiny_model):
     assert (predictor.predict(images).present > 0.5).tolist() == [False, True, True, False, True]
     steered = predictor.predict(images, reference={0: mask_of(noise)})
     assert (steered.present > 0.5).tolist() == [True, False, False, True, False]
+
+
+@pytest.mark.parametrize("chunk", [2, 20])
+def test_a_group_with_a_reference_has_the_rule_that_was_fitted_to_such_groups(tiny_model, pictures, chunk):
+    rule = PresenceRule(0.0, 0.0, 0.0, bias=-3.0, cut=0.5, steered=PresenceRule(0.0, 0.0, 0.0, bias=3.0, cut=0.2))
+    assert PresenceRule.from_dict(rule.to_dict()) == rule
+    predictor = Predictor(tiny_model(), SIZE, presence=rule, chunk=chunk)
+    plain, steered = (predictor.predict(pictures, reference=given) for given in (None, {1: mask_of(pictures[1])}))
+    assert (plain.present < 0.1).all() and plain.cut == 0.5
+    assert (steered.present > 0.9).all() and steered.cut == 0.2
