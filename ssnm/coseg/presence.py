@@ -29,8 +29,8 @@ SURE = 30.0  # log-odds beyond which a probability is 0 or 1 in float64 for all 
 class PresenceRule:
     """sigmoid(peak * log-odds(peak of the mask) + agreement * log(agreement / largest of the group)
     + appearance * (likeness - largest of the group) + bias), and the cut below which an image counts as one without the
-    object. Stored in model files (`Inference.present`). steered: the rule of groups with references, to which alone their
-    images are compared, so that the figures scatter more; None: the same."""
+    object. Stored in model files (`Inference.present`). steered: the rule of groups with references, to which alone
+    their images are compared, so that the figures scatter more; None: the same."""
 
     peak: float
     agreement: float
