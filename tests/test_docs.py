@@ -148,7 +148,7 @@ def resolves(name: str) -> bool:
             try:
                 thing = importlib.import_module(inside)
             except ModuleNotFoundError as error:
-                assert not error.name.startswith("ssnm")
+                assert not (error.name or "").startswith("ssnm")
                 return True
         elif not hasattr(thing, part):  # a field without default is a name of its class, too
             return part in getattr(thing, "__annotations__", {})

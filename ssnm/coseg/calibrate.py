@@ -111,8 +111,10 @@ def calibrate_rules(
     for source in config.validation.sources:
         pool = ImagePool([build.build_source(source, config.data)])
         sets.append(cases_of_pool(pool, size, 2 * len(pool.members), seed, group_size))
-    plain, steered = ([_judged(predictor, cases, threshold, steered) for cases in sets] for steered in (False, True))
-    presence = replace(_presence_rule(plain), steered=_presence_rule(steered))
+    plain = [_judged(predictor, cases, threshold) for cases in sets]
+    given = [[case for case in cases if case.truths[0].any()] for cases in sets]
+    steered = [_judged(predictor, cases, threshold, steered=True) for cases in given if cases]
+    presence = replace(_presence_rule(plain), steered=_presence_rule(steered) if given[0] else None)
     return presence, fit_quality(plain[0].figures, plain[0].J, threshold)
 
 
@@ -135,12 +137,12 @@ class Judged(NamedTuple):
     figures: np.ndarray
 
 
-def _judged(predictor: Predictor, cases: Iterable[OutlierCase], threshold: float | str, steered: bool) -> Judged:
-    """steered: by the truth of the first image, which is left out, and so are groups where that is empty."""
+def _judged(
+    predictor: Predictor, cases: Iterable[OutlierCase], threshold: float | str, steered: bool = False
+) -> Judged:
+    """steered: by the truth of the first image, which is left out."""
     rows = []
     for case in cases:
-        if steered and not case.truths[0].any():
-            continue
         for images in (case.images, (*case.images[:-1], case.foreign)):
             prediction = predictor.predict(images, reference={0: case.truths[0]} if steered else None)
             maps = prediction.probabilities

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 MARGIN = np.float32(1e-5)  # far above what rounding moves an interpolated probability
-MOST_OPEN = 0.1  # a share of the pixels: above it interpolating them all is as fast
+MOST_OPEN = 0.1  # a share of the bands' columns: above it interpolating every pixel is as fast
 
 
 def resize_probability(probability: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -41,10 +41,10 @@ def cut_at(probability: np.ndarray, size: tuple[int, int], threshold: float) -> 
     first, last = np.array(_bands(above)).T
     i, j, heights = above[first], below[first], last - first
     inside = high[i] & high[j]
-    mask = np.repeat(inside, heights, axis=0)
     open_ = np.flatnonzero(~(inside | (low[i] & low[j])))
     if len(open_) > MOST_OPEN * inside.size:
         return resize_probability(probability, size) > limit
+    mask = np.repeat(inside, heights, axis=0)
     band, column = np.divmod(open_, size[1])
     over, under, row = wide[i[band], column], wide[j[band], column], first[band]
     for k in range(heights.max()):  # the k-th row of every band that has one

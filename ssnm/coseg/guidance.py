@@ -5,6 +5,7 @@ Classifier-free guidance (Ho and Salimans, 2022) with the group as the condition
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
 
 MAX_GUIDANCE = 10.0  # far beyond what helps: 2 is too much for the models so far (docs/experiments.md)
@@ -13,7 +14,7 @@ MAX_GUIDANCE = 10.0  # far beyond what helps: 2 is too much for the models so fa
 def as_guidance(value: Any) -> float:
     """Raises:
     ValueError: no number in [0, MAX_GUIDANCE]."""
-    number = value if isinstance(value, (int, float)) and not isinstance(value, bool) else float("nan")
+    number = value if isinstance(value, Real) and not isinstance(value, bool) else float("nan")
     if not 0 <= number <= MAX_GUIDANCE:
         raise ValueError(f"a guidance of 0 to {MAX_GUIDANCE:g} was expected, got {value!r}")
     return float(number)

@@ -123,7 +123,10 @@ class Predictor:
     ) -> None:  # fmt: skip
         self.use_scales(scales)
         self.model = model.to(device).eval()
-        self.presence, self.quality, self.guidance = presence, quality, as_guidance(guidance)
+        try:
+            self.presence, self.quality, self.guidance = presence, quality, as_guidance(guidance)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
         self.feature_bytes = feature_bytes
         self.device = torch.device(device)
         self.chunk = chunk or CHUNK.get(self.device.type, ACCELERATOR_CHUNK)

@@ -134,3 +134,16 @@ def test_the_rule_of_presence_is_fitted_to_clean_and_mixed_groups_and_to_further
     fitted = "3 held-out groups, groups of further (twice its classes) as they are and with one foreign image"
     assert fitted in card["presence"] and "; with a reference sigmoid(" in card["presence"]
     assert "masks cut at 0.0: 3 held-out groups as they are" in card["quality"]
+
+
+def test_groups_whose_first_truth_is_empty_give_no_rule_for_groups_with_a_reference(checkpoint, monkeypatch):
+    model, _ = model_from_file(load_model_file(checkpoint), "x")
+    config, draw = config_from_dict(load_model_file(checkpoint).config), calibrate.cases_of_pool
+
+    def emptied(*given):
+        cases = draw(*given)
+        return [replace(case, truths=(np.zeros_like(case.truths[0]), *case.truths[1:])) for case in cases]
+
+    monkeypatch.setattr(calibrate, "cases_of_pool", emptied)
+    rule, _ = calibrate.calibrate_rules(model, config, Inference(("a",), 32, 0.0), 2, torch.device("cpu"))
+    assert rule.steered is None and rule.of_group(True) is rule

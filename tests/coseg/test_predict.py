@@ -216,8 +216,9 @@ def test_guidance_changes_nothing_of_an_image_alone_and_is_that_of_groups_in_a_b
 def test_guidance_needs_a_model_that_segments_an_image_alone(tiny_model, options):
     with pytest.raises(ConfigError, match="guidance 1 needs a model that can segment an image alone"):
         Predictor(tiny_model(**options), SIZE, guidance=1.0)
-    with pytest.raises(ValueError, match="got nan"):
+    with pytest.raises(ConfigError, match="got nan"):
         Predictor(tiny_model(), SIZE, guidance=float("nan"))
+    assert Predictor(tiny_model(), SIZE, guidance=np.float32(1.5)).guidance == 1.5
 
 
 # Several scales

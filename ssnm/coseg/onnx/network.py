@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import CheckpointError, DataError
-from ..guidance import as_guidance, guided
+from ..guidance import as_guidance, guided, segments_alone
 from ..presence import agreement_of_codes, shares, sigmoid
 from .modulator import SemanticModulator, SpatialModulator
 from .package import ENCODER, HEAD, MODULATOR, Facts, import_optional
@@ -39,11 +39,21 @@ class OnnxNetwork:
             spatial, semantic = self.facts.spatial, self.facts.semantic
             self.spatial = None if spatial is None else SpatialModulator(**spatial)
             self.semantic = None if semantic is None else SemanticModulator.of(weights, **semantic)
-            self.guidance = as_guidance(self.facts.inference.get("guidance", 0.0))
         except Exception as error:  # damaged archives raise many types
             line = (str(error).strip() or type(error).__name__).splitlines()[0][:150]
             raise CheckpointError(f"{folder / MODULATOR} does not hold the modulators of this model ({line}); export "
                                   "it anew") from error  # fmt: skip
+        self.guidance = self._guidance(str(folder))
+
+    def _guidance(self, where: str) -> float:
+        try:
+            guidance = as_guidance(self.facts.inference.get("guidance", 0.0))
+        except ValueError as error:
+            raise CheckpointError(f"{where}: {error}; export it anew") from None
+        if guidance and not segments_alone(self):
+            raise CheckpointError(f"{where}: guidance {guidance:g} needs a semantic modulator that is not centred; "
+                                  "export it anew")  # fmt: skip
+        return guidance
 
     def encode(self, images: np.ndarray) -> tuple[list[np.ndarray], np.ndarray | None]:
         """images (N, 3, H, W) float32 RGB in [0, 1] -> maps of each level, finest first, and phi (N, D, h, w) or None.

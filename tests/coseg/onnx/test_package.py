@@ -91,6 +91,7 @@ def test_every_variant_is_exported(tiny_model, tmp_path, options):
     assert facts.size_multiple == (1 if model.fusion is None else 32)
     images, sizes = stack(6, 64), [(64, 64)] * 6
     theirs, own = (Predictor(m, 64, chunk=4, guidance=guidance) for m in (model, OnnxModel(tmp_path)))
+    assert ssnm.from_pretrained(tmp_path, "cpu").predictor.guidance == guidance
     wanted, found = (p.predict_tensors(images, sizes).probabilities for p in (theirs, own))
     np.testing.assert_allclose(found, wanted, atol=LARGEST_DIFFERENCE)
     network = OnnxModel(tmp_path).network
