@@ -123,8 +123,9 @@ class Predictor:
     ) -> None:  # fmt: skip
         self.use_scales(scales)
         self.model = model.to(device).eval()
+        self.presence, self.quality = presence, quality
         try:
-            self.presence, self.quality, self.guidance = presence, quality, as_guidance(guidance)
+            self.guidance = as_guidance(guidance)
         except ValueError as error:
             raise ConfigError(str(error)) from None
         self.feature_bytes = feature_bytes

@@ -220,7 +220,9 @@ def test_a_model_file_carries_its_rule(checkpoint, tmp_path):
     old = ModelFile("ssnm", source.config, {**source.inference, "present": {"peak": 1.0, "agreement": 2.0}}, {})
     with pytest.raises(CheckpointError, match="of an earlier version; run `ssnm calibrate`"):
         read_inference(old, "file")
-    for wrong in ({"peak": 1.0}, {**RULE.to_dict(), "cut": 2.0}, {**RULE.to_dict(), "bias": float("nan")}):
+    plain = RULE.to_dict()
+    steered = [{**plain, "steered": wrong} for wrong in (None, {"peak": 1.0}, {**plain, "bias": float("nan")})]
+    for wrong in ({"peak": 1.0}, {**plain, "cut": 2.0}, {**plain, "bias": float("nan")}, *steered):
         damaged = ModelFile("ssnm", source.config, {**source.inference, "present": wrong}, {})
         with pytest.raises(CheckpointError, match="what inference needs is missing or damaged"):
             read_inference(damaged, "file")

@@ -162,6 +162,21 @@ def test_a_file_name_where_a_folder_is_written_is_told(tmp_path, capsys):
     assert "is a folder of several files" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("semantic", "guidance", "line"), [({}, "much", "got .much."), (None, 1.5, "guidance 1.5 needs a semantic")]
+)
+def test_a_guidance_that_the_model_cannot_have_is_refused(tiny_model, tmp_path, semantic, guidance, line):
+    from ssnm.coseg.files import Inference
+    from ssnm.coseg.onnx.export import export_onnx
+
+    export_onnx(tiny_model(semantic=semantic), Inference(("a", "b", "c"), 64), tmp_path, {})
+    facts = json.loads((tmp_path / "model.json").read_text())
+    facts["inference"]["guidance"] = guidance
+    (tmp_path / "model.json").write_text(json.dumps(facts))
+    with pytest.raises(CheckpointError, match=f"{tmp_path.name}: .*{line}"):
+        ssnm.from_pretrained(tmp_path, "cpu")
+
+
 def test_a_folder_that_is_not_whole_or_is_damaged_is_an_error_that_names_it(shipped, tmp_path):
     with pytest.raises(MissingFileError, match="model.json is not there"):
         ssnm.from_pretrained(tmp_path)
